@@ -1,0 +1,62 @@
+# Needs make and Python 3.10 or newer; everything else goes into .venv on first use. Another Python: make lab PYTHON=python3.12
+# pip's own settings (PIP_INDEX_URL, ...) are honored.
+PYTHON    ?= python3
+LAB_FLAGS ?=
+NOTEBOOK  ?=
+
+venv   := .venv
+python := $(CURDIR)/$(venv)/bin/python
+pytest := $(python) -m pytest -p no:cacheprovider
+export JUPYTER_PREFER_ENV_PATH := 1
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+test check notebooks mutants browser: export OMP_NUM_THREADS := 1
+test check notebooks mutants browser: export OMP_WAIT_POLICY := passive
+
+.PHONY: help lab test check notebooks mutants browser clean
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf 'make %-10s %s\n' "$$name" "$$text"; done
+
+lab: $(venv)/course.stamp  ## open the course in JupyterLab; options: LAB_FLAGS="--no-browser --port=8899"
+	@$(venv)/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_FLAGS) notebooks/00_start_here.ipynb
+
+test: $(venv)/test.stamp  ## unit tests, doctests, and every notebook executed and compared
+	@start=$$(date +%s); status=0; \
+	$(pytest) -q -n 2 -p no:nbval --doctest-modules minideeplab tests || status=1; \
+	$(pytest) -q -n 2 --dist loadscope --nbval --nbval-current-env --nbval-cell-timeout 120 notebooks || status=1; \
+	echo "make test: $$(( $$(date +%s) - start )) s, exit status $$status"; exit $$status
+
+check: $(venv)/test.stamp $(venv)/lint.stamp  ## ruff, mypy --strict and the notebooks' contract, in under 45 s
+	@start=$$(date +%s); status=0; \
+	$(venv)/bin/ruff check --quiet . && $(venv)/bin/ruff format --quiet --check . || status=1; \
+	$(python) -m mypy || status=1; \
+	$(pytest) -q -p no:nbval tests/test_notebooks.py tests/test_environment.py || status=1; \
+	echo "make check: $$(( $$(date +%s) - start )) s, exit status $$status"; exit $$status
+
+notebooks: $(venv)/test.stamp  ## execute the notebooks and rewrite all outputs canonically; one only: NOTEBOOK=04
+	@$(python) tests/gate/regenerate.py $(NOTEBOOK)
+
+mutants: $(venv)/test.stamp  ## break a copy of the library in known ways: each must turn a notebook red
+	@$(python) tests/gate/mutants.py
+
+browser: $(venv)/browser.stamp  ## run notebook 01 in a real JupyterLab in headless Chromium; another one: NOTEBOOK=04
+	@$(python) tests/gate/browser.py $(or $(NOTEBOOK),01)
+
+clean:  ## remove caches and build/; rm -r .venv starts over
+	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -path ./$(venv) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -prune -exec rm -rf {} +
+
+# Set-up: one stamp for each extra of pyproject.toml; a change of the pins installs again.
+$(venv)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+	{ echo "minideeplab needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1). Try: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv --clear $(venv) || { echo "no virtual environment: on Debian and Ubuntu, install python3-venv"; exit 1; }
+
+$(venv)/%.stamp: pyproject.toml constraints.txt | $(venv)/bin/python
+	@echo "setting up .venv for '$*' (first time: a few minutes, most of them for PyTorch; log: $(venv)/$*.log)"
+	@$(python) -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]" > $(venv)/$*.log 2>&1 || { tail -n 20 $(venv)/$*.log; exit 1; }
+	@mkdir -p $(venv)/share/jupyter/lab/settings
+	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $(venv)/share/jupyter/lab/settings/overrides.json
+	@touch $@

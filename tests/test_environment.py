@@ -1,0 +1,87 @@
+"""environment.yml (conda, Binder, Windows) and pyproject.toml say the same thing, and constraints.txt satisfies both."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # PyPI name -> conda-forge name where they differ
+CONDA_ONLY = {"pip"}
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ENVIRONMENT = (ROOT / "environment.yml").read_text(encoding="utf-8")
+PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+
+
+def from_pyproject(*extras: str) -> dict[str, SpecifierSet]:
+    """conda name -> versions allowed, of the run-time dependencies and the extras named."""
+    listed = [Requirement(text) for group in (PROJECT["dependencies"], *(PROJECT["optional-dependencies"][e] for e in extras)) for text in group]
+    specs = {CONDA_NAMES.get(r.name, r.name): r.specifier for r in listed if r.name != PROJECT["name"]}
+    return specs | {"python": SpecifierSet(PROJECT["requires-python"])}
+
+
+def from_environment(text: str) -> dict[str, SpecifierSet]:
+    """conda name -> versions allowed. A spec that does not parse raises."""
+    matches = [(line, re.fullmatch(r"([a-z0-9._-]+)(.*)", line)) for line in yaml.safe_load(text)["dependencies"] if isinstance(line, str)]
+    bad = [line for line, match in matches if not match]
+    if bad:
+        raise ValueError(f"not a conda spec: {bad}")
+    return {match[1]: SpecifierSet(match[2]) for _, match in matches if match}
+
+
+def drift(text: str) -> list[str]:
+    """Every difference between an environment.yml and pyproject.toml, in words."""
+    conda, pypi = from_environment(text), from_pyproject("course", "test")
+    differ = [n for n in sorted((conda.keys() | pypi.keys()) - CONDA_ONLY) if conda.get(n) != pypi.get(n)]
+    return [f"{n}: environment.yml {conda.get(n, 'has none')}, pyproject.toml {pypi.get(n, 'has none')}" for n in differ]
+
+
+def test_environment_yml_and_pyproject_ask_for_the_same():
+    assert drift(ENVIRONMENT) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("pytorch>=2.4", "pytorch>=2.5"),
+        ("  - torchinfo>=1.8\n", ""),
+        ("  - pip\n", "  - pip\n  - scipy\n"),
+        ("python>=3.10", "python>=3.9"),
+        ("numpy>=1.26", "numpy"),
+    ],
+)
+def test_a_doctored_environment_yml_is_noticed(old, new):
+    assert ENVIRONMENT.count(old) == 1
+    assert len(drift(ENVIRONMENT.replace(old, new))) == 1
+
+
+@pytest.mark.parametrize("spec", ["numpy=>1.26", "NumPy>=1.26", "numpy>=latest"])
+def test_a_malformed_spec_is_noticed(spec):
+    with pytest.raises(ValueError, match=r"Invalid specifier|not a conda spec"):
+        drift(ENVIRONMENT.replace("numpy>=1.26", spec))
+
+
+def test_environment_yml_installs_this_checkout_from_conda_forge_alone():
+    environment = yaml.safe_load(ENVIRONMENT)
+    assert environment["name"] == PROJECT["name"]
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    assert environment["dependencies"][-1] == {"pip": ["-e ."]}
+
+
+def test_every_pin_is_exact_and_every_requirement_has_one_that_it_allows():
+    assert all(re.fullmatch(r"==[0-9][0-9a-z.]*", str(pin.specifier)) for pin in PINS)
+    for text in (t for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()) for t in group):
+        requirement = Requirement(text)
+        pins = [p for p in PINS if p.name.lower() == requirement.name.lower()]
+        assert pins or requirement.name == PROJECT["name"], f"{requirement.name} has no pin"
+        assert all(requirement.specifier.contains(str(p.specifier).removeprefix("==")) for p in pins), requirement
