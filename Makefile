@@ -12,12 +12,12 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 test check notebooks mutants browser: export OMP_NUM_THREADS := 1
 test check notebooks mutants browser: export OMP_WAIT_POLICY := passive
 
-.PHONY: help lab test check notebooks mutants browser clean
+.PHONY: help lab test check notebooks mutants browser setup clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf 'make %-10s %s\n' "$$name" "$$text"; done
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lab: $(venv)/course.stamp  ## open the course in JupyterLab; options: LAB_FLAGS="--no-browser --port=8899"
 	@$(venv)/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_FLAGS) notebooks/00_start_here.ipynb
@@ -43,6 +43,8 @@ mutants: $(venv)/test.stamp  ## break a copy of the library in known ways: each 
 
 browser: $(venv)/browser.stamp  ## run notebook 01 in a real JupyterLab in headless Chromium; another one: NOTEBOOK=04
 	@$(python) tests/gate/browser.py $(or $(NOTEBOOK),01)
+
+setup: $(venv)/test.stamp $(venv)/lint.stamp $(venv)/browser.stamp  ## install everything the targets need, in advance
 
 clean:  ## remove caches and build/; rm -r .venv starts over
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
