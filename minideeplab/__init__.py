@@ -1,0 +1,71 @@
+"""The executable companion to "Xception" and "DeepLabV3+": every block of the two papers, small enough to read."""
+
+from minideeplab.blocks.aspp import ASPP, ImagePooling
+from minideeplab.blocks.atrous import conv2d_on_sub_grids, kernel_with_holes, mean_taps_inside, pixels_touched
+from minideeplab.blocks.convolution import ConvBN, ConvBNReLU, SameMaxPool2d, conv2d_loops, upsample
+from minideeplab.blocks.decoder import Decoder
+from minideeplab.blocks.extreme import (
+    ExtremeInception,
+    SegmentedInception,
+    SimplifiedInception,
+    extreme_from_segmented,
+    regroup,
+    segmented_from_towers,
+    towers_from_segmented,
+)
+from minideeplab.blocks.inception import Inception8, Inception17, Inception35, ReductionTo8, ReductionTo17
+from minideeplab.blocks.separable import SeparableConv2d, SeparableConvBN, dense_kernel, separable_share, separable_terms
+from minideeplab.networks.aligned_xception import AlignedBlock, AlignedXception, Features, xception41, xception65, xception71
+from minideeplab.networks.deeplab import DeepLabV3, DeepLabV3Plus
+from minideeplab.networks.heads import PyramidPooling, UnpoolingDecoder, pool_and_remember
+from minideeplab.networks.inception_v3 import InceptionV3
+from minideeplab.networks.resnet import ResNet, resnet101
+from minideeplab.networks.xception import Xception, XceptionBlock
+
+__all__ = [
+    "ASPP",
+    "AlignedBlock",
+    "AlignedXception",
+    "ConvBN",
+    "ConvBNReLU",
+    "Decoder",
+    "DeepLabV3",
+    "DeepLabV3Plus",
+    "ExtremeInception",
+    "Features",
+    "ImagePooling",
+    "Inception8",
+    "Inception17",
+    "Inception35",
+    "InceptionV3",
+    "PyramidPooling",
+    "ReductionTo8",
+    "ReductionTo17",
+    "ResNet",
+    "SameMaxPool2d",
+    "SegmentedInception",
+    "SeparableConv2d",
+    "SeparableConvBN",
+    "SimplifiedInception",
+    "UnpoolingDecoder",
+    "Xception",
+    "XceptionBlock",
+    "conv2d_loops",
+    "conv2d_on_sub_grids",
+    "dense_kernel",
+    "extreme_from_segmented",
+    "kernel_with_holes",
+    "mean_taps_inside",
+    "pixels_touched",
+    "pool_and_remember",
+    "regroup",
+    "resnet101",
+    "segmented_from_towers",
+    "separable_share",
+    "separable_terms",
+    "towers_from_segmented",
+    "upsample",
+    "xception41",
+    "xception65",
+    "xception71",
+]

@@ -1,0 +1,1 @@
+"""The ladder: one rung a file, in learning order."""

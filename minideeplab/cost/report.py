@@ -1,0 +1,309 @@
+"""What a network costs, measured on the network itself: it is run once on meta tensors, which have a shape and no memory.
+
+Convention, on every table: one MAC is one multiply-accumulate of a convolution or linear layer; biases, batch norm,
+activations, pooling and resizing count nothing. Parameters are what training changes; running statistics are not.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from minideeplab.cost.field import Field, Size, merge
+from minideeplab.cost.table import Table
+from minideeplab.geometry import require_positive
+
+CONVENTION = "MAC: one multiply-accumulate of a convolution or linear layer (2 FLOPs); params: without running statistics"
+
+
+class Row(NamedTuple):
+    """One call of one layer. `receptive_field` is in input pixels, its longer side, the maximum over paths."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    params: int
+    macs: int
+    receptive_field: Size
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """The rows of a network, in the order they ran. Prints as text, shows as a table in Jupyter."""
+
+    model: str
+    inputs: tuple[tuple[int, ...], ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def params(self) -> int:
+        return sum(row.params for row in self.rows)
+
+    @property
+    def macs(self) -> int:
+        return sum(row.macs for row in self.rows)
+
+    @property
+    def receptive_field(self) -> Size:
+        """Of the last row, which made the output."""
+        return self.rows[-1].receptive_field
+
+    def share(self, kind: str) -> Fraction:
+        """Which part of the MACs is `depthwise`, `pointwise`, `dense`, `grouped` or `linear`."""
+        return Fraction(sum(row.macs for row in self.rows if row.kind == kind), self.macs or 1)
+
+    def grouped(self, depth: int = 1) -> "Report":
+        """The same report with the layers of a module added up: `depth` counts the names between dots that are kept."""
+        require_positive(depth=depth)
+        groups: dict[str, Row] = {}
+        for row in self.rows:
+            name = ".".join(row.name.split(".")[:depth])
+            first = groups.get(name, row._replace(params=0, macs=0))
+            kind = row.kind if first.kind == row.kind else "module"
+            groups[name] = row._replace(name=name, kind=kind, params=first.params + row.params, macs=first.macs + row.macs)
+        return replace(self, rows=tuple(groups.values()))
+
+    def table(self) -> Table:
+        """One line a row, and the total."""
+        rows = [
+            [r.name, r.kind, " x ".join(map(str, r.shape[1:])), f"{r.params:,}", f"{r.macs:,}", str(r.receptive_field)]
+            for r in self.rows
+        ]
+        total = ["total", "", "", f"{self.params:,}", f"{self.macs:,}", ""]
+        inputs = " and ".join(" x ".join(map(str, shape)) for shape in self.inputs)
+        header = ["layer", "kind", "output", "params", "MACs", "sees"]
+        return Table(header, [*rows, total], f"{self.model} on {inputs}; sees: receptive field in pixels. {CONVENTION}.")
+
+    def markdown(self) -> str:
+        """The table as Markdown."""
+        return self.table().markdown()
+
+    def __repr__(self) -> str:
+        return self.table().text()
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
+
+
+def compare(reports: Mapping[str, Report]) -> Table:
+    """Several networks side by side, with ratios to the first."""
+    if not reports:
+        raise ValueError("compare needs at least one report, got none")
+    first, rows = next(iter(reports.values())), []
+    for name, report in reports.items():
+        params = f"{report.params / first.params:.2f}" if first.params else ""
+        macs = f"{report.macs / first.macs:.2f}" if first.macs else ""
+        rows.append([name, f"{report.params:,}", params, f"{report.macs:,}", macs, str(report.receptive_field)])
+    inputs = " and ".join(sorted({" x ".join(map(str, shape)) for report in reports.values() for shape in report.inputs}))
+    header = ["model", "params", "ratio", "MACs", "ratio", "sees"]
+    return Table(header, rows, f"On {inputs}; ratios to the first row. {CONVENTION}.")
+
+
+def profile(model: nn.Module, *shapes: Sequence[int]) -> Report:
+    """Run `model` once in evaluation mode on inputs of these shapes, and report every layer.
+
+    The run takes place on a copy whose tensors are on the meta device: nothing is allocated, the model, its hooks and
+    its mode are left alone, and 4097 x 8193 costs no more than 65 x 65. Raises TypeError if `model` is no module, ValueError
+    if it cannot run on these shapes.
+
+    >>> profile(nn.Conv2d(3, 8, 3), (1, 3, 5, 5)).macs
+    1944
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"profile needs an nn.Module, got {type(model).__name__}")
+    if not shapes:
+        raise ValueError("profile needs the shape of the input, for instance (1, 3, 513, 513)")
+    for shape in shapes:
+        require_positive(**{f"{tuple(shape)}[{axis}]": size for axis, size in enumerate(shape)})
+    twin = _meta_twin(model).eval()
+    dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
+    try:
+        inputs = [torch.empty(*shape, dtype=dtype, device="meta") for shape in shapes]
+        with torch.no_grad(), _Trace(twin, inputs) as trace:
+            twin(*inputs)
+    except Exception as error:
+        tried = " and ".join(str(tuple(shape)) for shape in shapes)
+        raise ValueError(f"{type(model).__name__} cannot run on {tried}: {error}") from error
+    return Report(type(model).__name__, tuple(tuple(shape) for shape in shapes), tuple(trace.finish()))
+
+
+def _meta_twin(model: nn.Module) -> nn.Module:
+    """A copy of the module tree whose tensors have been exchanged for meta tensors, without anybody's hooks."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for tensor in [*module._parameters.values(), *module._buffers.values(), *vars(module).values()]:
+            if isinstance(tensor, Tensor):
+                meta = torch.empty_like(tensor, device="meta")
+                memo[id(tensor)] = nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
+    twin = copy.deepcopy(model, memo)
+    for module in twin.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    return twin
+
+
+class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every operation: adds its MACs to the module that runs, carries the fields of its inputs to its outputs."""
+
+    def __init__(self, model: nn.Module, inputs: Sequence[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.rows: list[Row] = []
+        self.model, self.counted = model, set[int]()
+        self.fields: dict[int, tuple[Field, Field]] = {id(x): (Field(), Field()) for x in inputs}
+        self.alive: list[Any] = list(inputs)  # an id is unique only while its tensor lives
+        self.running: list[dict[str, Any]] = []  # the modules that run, innermost last
+        for name, module in model.named_modules():
+            module.register_forward_pre_hook(self._enter)
+            module.register_forward_hook(partial(self._leave, name or type(module).__name__))
+
+    def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self.running.append({"macs": 0, "kind": "", "sees": self._merged(inputs)})
+
+    def _leave(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        ran = self.running.pop()
+        params = self._count(module)
+        leaf = next(module.children(), None) is None
+        field = self._merged(output)
+        if params or ran["macs"] or (leaf and field != ran["sees"]):
+            shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+            self.rows.append(Row(name, ran["kind"] or _kind_of(module), shape, params, ran["macs"], _longer(field)))
+
+    def _count(self, module: nn.Module) -> int:
+        own = [p for p in module._parameters.values() if p is not None and id(p) not in self.counted]
+        self.counted.update(map(id, own))
+        return sum(p.numel() for p in own)
+
+    def finish(self) -> list[Row]:
+        """The rows, and those of modules that hold parameters and never ran."""
+        for name, module in self.model.named_modules():
+            if params := self._count(module):
+                self.rows.append(Row(name or type(module).__name__, "never ran", (), params, 0, 0))
+        return self.rows
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name in _MACS and self.running:
+            kind, macs = _MACS[name](args, result)
+            self.running[-1]["macs"] += macs
+            self.running[-1]["kind"] = kind
+        fields = self._merged(args)
+        if name in _FIELDS:
+            fields = (_FIELDS[name](args, result, fields[0], 0), _FIELDS[name](args, result, fields[1], 1))
+        for tensor in _tensors(result):
+            self.fields[id(tensor)] = fields
+            self.alive.append(tensor)
+        return result
+
+    def _merged(self, values: Any) -> tuple[Field, Field]:
+        known = [self.fields[id(tensor)] for tensor in _tensors(values) if id(tensor) in self.fields]
+        return (merge(rows for rows, _ in known), merge(columns for _, columns in known)) if known else (Field(), Field())
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for item in value for tensor in _tensors(item)] if isinstance(value, list | tuple) else []
+
+
+def _longer(fields: tuple[Field, Field]) -> Size:
+    rows, columns = (field.size() for field in fields)
+    return "all" if "all" in (rows, columns) else max(rows, columns)
+
+
+def _kind_of(module: nn.Module) -> str:
+    return "batch norm" if isinstance(module, nn.modules.batchnorm._BatchNorm) else type(module).__name__
+
+
+def _convolution_macs(args: Any, result: Tensor) -> tuple[str, int]:
+    x, weight, _, _, _, _, transposed, _, groups = args
+    places = x.shape[2:].numel() if transposed else result.shape[2:].numel()
+    one = weight.shape[2:].numel() == 1
+    kind = "depthwise" if groups == x.shape[1] > 1 else "grouped" if groups > 1 else "pointwise" if one else "dense"
+    return kind, len(x) * places * weight.numel()  # every weight once per place
+
+
+def _matmul_macs(args: Any, result: Tensor, *, first: int) -> tuple[str, int]:
+    return "linear", result.numel() * args[first].shape[-1]
+
+
+_MACS: dict[str, Callable[[Any, Any], tuple[str, int]]] = {
+    "convolution": _convolution_macs,
+    "mm": partial(_matmul_macs, first=0),
+    "bmm": partial(_matmul_macs, first=0),
+    "addmm": partial(_matmul_macs, first=1),
+}
+
+
+def _per_axis(values: Sequence[int], axis: int, default: int) -> int:
+    return values[axis % len(values)] if values else default
+
+
+def _see_convolution(args: Any, result: Tensor, field: Field, axis: int) -> Field:
+    _, weight, _, stride, _, dilation, transposed, _, _ = args
+    kernel, step, rate = weight.shape[2:][axis], _per_axis(stride, axis, 1), _per_axis(dilation, axis, 1)
+    if transposed:  # an output pixel reads every step-th tap, and neighbors are 1 / step apart
+        return field.window(-(-((kernel - 1) * rate + 1) // step)).upsampled(Fraction(1, step), bilinear=False)
+    return field.window(kernel, stride=step, dilation=rate)
+
+
+def _see_pool(args: Any, result: Any, field: Field, axis: int, *, dilated: bool) -> Field:
+    kernel = args[1]
+    stride = _per_axis(args[2] if len(args) > 2 else [], axis, _per_axis(kernel, axis, 1))
+    dilation = _per_axis(args[4], axis, 1) if dilated and len(args) > 4 else 1
+    return field.window(_per_axis(kernel, axis, 1), stride=stride, dilation=dilation)
+
+
+def _see_bins(args: Any, result: Tensor, field: Field, axis: int) -> Field:
+    size, bins = args[0].shape[2:][axis], result.shape[2:][axis]
+    if bins == 1:
+        return field.whole()
+    longest = max(-(-(i + 1) * size // bins) - i * size // bins for i in range(bins))
+    return field.window(longest, stride=max(size // bins, 1))
+
+
+def _see_mean(args: Any, result: Tensor, field: Field, axis: int) -> Field:
+    dims = [dim % args[0].dim() for dim in args[1] or range(args[0].dim())] if len(args) > 1 else range(args[0].dim())
+    return field.whole() if args[0].dim() - 2 + axis in dims else field
+
+
+def _see_upsampling(args: Any, result: Tensor, field: Field, axis: int, *, bilinear: bool) -> Field:
+    before, after = args[0].shape[2:][axis], result.shape[2:][axis]
+    if before == after:
+        return field
+    corners = bilinear and args[2]
+    ratio = Fraction(before - 1, max(after - 1, 1)) if corners else Fraction(before, after)
+    return field if before == 1 else field.upsampled(ratio, bilinear=bilinear)
+
+
+def _see_slice(args: Any, result: Tensor, field: Field, axis: int) -> Field:
+    step = args[4] if len(args) > 4 else 1
+    return field.window(1, stride=step) if args[0].dim() == 4 and len(args) > 1 and args[1] % 4 == 2 + axis else field
+
+
+def _see_all(args: Any, result: Tensor, field: Field, axis: int) -> Field:
+    return field.whole()
+
+
+_FIELDS: dict[str, Callable[[Any, Any, Field, int], Field]] = {
+    "convolution": _see_convolution,
+    "max_pool2d_with_indices": partial(_see_pool, dilated=True),
+    "avg_pool2d": partial(_see_pool, dilated=False),
+    "_adaptive_avg_pool2d": _see_bins,
+    "adaptive_max_pool2d": _see_bins,
+    "mean": _see_mean,
+    "sum": _see_mean,
+    "amax": _see_mean,
+    "upsample_bilinear2d": partial(_see_upsampling, bilinear=True),
+    "upsample_nearest2d": partial(_see_upsampling, bilinear=False),
+    "slice": _see_slice,
+    "mm": _see_all,
+    "bmm": _see_all,
+    "addmm": _see_all,
+}

@@ -1,0 +1,133 @@
+"""Modified aligned Xception (Chen 2018, fig. 4) as the authors released it: the backbone of DeepLabV3+.
+
+What differs from `xception.py` (Chollet 2017, fig. 5):
+1. deeper: 16 middle modules (8 in the 41-layer net), three separable convolutions in every module;
+2. no max pooling: the third separable convolution of a module carries its stride;
+3. batch norm between depthwise and pointwise. The paper adds a ReLU there too; the released code only in the last module;
+4. padding is symmetric everywhere (stem included), so a map of stride s has ceil(n / s) pixels;
+5. no classifier: the network returns the last map and the one that the decoder needs.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minideeplab.blocks.convolution import ConvBN, ConvBNReLU, check_maps
+from minideeplab.blocks.separable import SeparableConvBN
+from minideeplab.geometry import Step, require_positive, trade_strides
+
+
+class Features(NamedTuple):
+    """What a backbone hands to DeepLab: where things are (`low`, stride 4) and what they are (`high`)."""
+
+    low: Tensor
+    high: Tensor
+
+
+class AlignedBlock(nn.Module):
+    """One module of fig. 4: three times [ReLU, separable convolution with BN after both halves], and the shortcut.
+
+    The third convolution carries the stride.
+    (N, C, H, W) -> (N, widths[2], ceil(H / stride), ceil(W / stride)). `stride` is the figure's and decides whether the
+    shortcut is a convolution; `step` is how the block runs at the chosen output stride.
+    """
+
+    def __init__(self, in_channels: int, widths: Sequence[int], *, stride: int = 1, step: Step | None = None) -> None:
+        super().__init__()
+        first, second, third = widths
+        require_positive(in_channels=in_channels, first=first, second=second, third=third, stride=stride)
+        step = step or Step(stride, 1)
+        self.separable_1 = SeparableConvBN(in_channels, first, dilation=step.dilation)
+        self.separable_2 = SeparableConvBN(first, second, dilation=step.dilation)
+        self.separable_3 = SeparableConvBN(second, third, dilation=step.dilation, stride=step.stride)
+        changes = stride > 1 or in_channels != third
+        self.shortcut = ConvBN(in_channels, third, 1, stride=step.stride) if changes else nn.Identity()
+
+    def before_stride(self, x: Tensor) -> Tensor:
+        """What the second separable convolution says, neither strided nor rectified: DeepLabV3+'s low-level map."""
+        x = self.separable_2(F.relu(self.separable_1(F.relu(x))))
+        return x
+
+    def finish(self, inner: Tensor, x: Tensor) -> Tensor:
+        """Third convolution, and the shortcut from the block's own input `x`."""
+        x = self.separable_3(F.relu(inner)) + self.shortcut(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.finish(self.before_stride(x), x)
+
+
+class AlignedXception(nn.Module):
+    """(N, 3, H, W), RGB in [-1, 1], any size -> `Features`.
+
+    low (N, 256, ceil(H / 4), ceil(W / 4)), high (N, 2048, ceil(H / output_stride), ceil(W / output_stride)).
+    `entry_flow` lists (channels, stride) of its modules; `width` scales every layer (1.0 is the paper's).
+    """
+
+    def __init__(
+        self, entry_flow: Sequence[tuple[int, int]], middle: int, *, output_stride: int = 16, width: float = 1.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if not width > 0:
+            raise ValueError(f"width must be positive, got {width}")
+
+        def c(channels: int) -> int:
+            return max(1, round(channels * width))
+
+        steps = trade_strides([*(stride for _, stride in entry_flow), *[1] * middle, 2, 1], output_stride, start=2)
+        *entry, exit_1, exit_2 = steps
+        channels = [64, *(depth for depth, _ in entry_flow)]
+        # fmt: off
+        self.root = nn.Sequential(                                                            # 513 x 513 x    3
+            ConvBNReLU(3, c(32), 3, stride=2),                                                # 257 x 257 x   32
+            ConvBNReLU(c(32), c(64), 3),                                                      # 257 x 257 x   64
+        )
+        self.entry_flow = nn.Sequential(*(                                                    # rows: see xception65
+            AlignedBlock(c(before), [c(after)] * 3, stride=stride, step=step)
+            for before, (after, stride), step in zip(channels, entry_flow, entry, strict=False)
+        ))
+        self.middle_flow = nn.Sequential(*(
+            AlignedBlock(c(728), [c(728)] * 3, step=step)                                     #  33 x  33 x  728
+            for step in entry[len(entry_flow):]
+        ))
+        self.exit_flow = nn.Sequential(
+            AlignedBlock(c(728), [c(728), c(1024), c(1024)], stride=2, step=exit_1),          #  33 x  33 x 1024
+            SeparableConvBN(c(1024), c(1536), dilation=exit_2.dilation, relu=True),           #  33 x  33 x 1536
+            SeparableConvBN(c(1536), c(1536), dilation=exit_2.dilation, relu=True),           #  33 x  33 x 1536
+            SeparableConvBN(c(1536), c(2048), dilation=exit_2.dilation, relu=True),           #  33 x  33 x 2048
+        )
+        # fmt: on
+        self.tap = entry_flow.index((256, 2))  # the module that still sees stride 4 until its last convolution
+        self.output_stride, self.low_channels, self.high_channels = output_stride, c(256), c(2048)
+
+    def forward(self, x: Tensor) -> Features:
+        check_maps(x, 3)
+        x = self.entry_flow[: self.tap](self.root(x))  # (N, 128 or 256, H/4, W/4)
+        block: AlignedBlock = self.entry_flow[self.tap]  # type: ignore[assignment]
+        low = block.before_stride(x)  # (N, 256, H/4, W/4)
+        x = self.entry_flow[self.tap + 1 :](block.finish(low, x))  # (N, 728, H/16, W/16)
+        return Features(low, self.exit_flow(self.middle_flow(x)))  # (N, 2048, H/os, W/os)
+
+
+def xception41(*, output_stride: int = 16, width: float = 1.0) -> AlignedXception:
+    """Eight middle modules: 26,969,560 parameters with a 1000-class head."""
+    return AlignedXception([(128, 2), (256, 2), (728, 2)], middle=8, output_stride=output_stride, width=width)
+
+
+def xception65(*, output_stride: int = 16, width: float = 1.0) -> AlignedXception:
+    """Fig. 4 as drawn, the paper's "Xception": 37,867,312 parameters."""
+    # fmt: off
+    return AlignedXception([                                                                  # 257 x 257 x   64
+        (128, 2),                                                                             # 129 x 129 x  128
+        (256, 2),                                                                             #  65 x  65 x  256
+        (728, 2),                                                                             #  33 x  33 x  728
+    ], middle=16, output_stride=output_stride, width=width)
+    # fmt: on
+
+
+def xception71(*, output_stride: int = 16, width: float = 1.0) -> AlignedXception:
+    """Two more modules in the entry flow, for Cityscapes (table 7)."""
+    entry_flow = [(128, 2), (256, 1), (256, 2), (728, 1), (728, 2)]
+    return AlignedXception(entry_flow, middle=16, output_stride=output_stride, width=width)
