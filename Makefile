@@ -20,7 +20,8 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lab: $(venv)/course.stamp  ## open the course in JupyterLab; options: LAB_FLAGS="--no-browser --port=8899"
-	@$(venv)/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_FLAGS) notebooks/00_start_here.ipynb
+	@$(venv)/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+	$(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_FLAGS)
 
 test: $(venv)/test.stamp  ## unit tests, doctests, and every notebook executed and compared
 	@start=$$(date +%s); status=0; \
