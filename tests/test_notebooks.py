@@ -61,7 +61,9 @@ def words(cell: NotebookNode) -> int:
 def printed(cell: NotebookNode) -> str:
     """The output that is compared: streams and the plain form of values; nothing of an ignored cell, and no picture's."""
     compared = [] if "nbval-ignore-output" in tags(cell) else [o for o in cell.outputs if "image/png" not in o.get("data", {})]
-    return "\n".join(o.text.rstrip("\n") if o.output_type == "stream" else o.get("data", {}).get("text/plain", "") for o in compared)
+    return "\n".join(
+        o.text.rstrip("\n") if o.output_type == "stream" else o.get("data", {}).get("text/plain", "") for o in compared
+    )
 
 
 def sections(nb: NotebookNode) -> list[list[NotebookNode]]:
@@ -109,7 +111,11 @@ def every_code_cell_ran_once_and_in_order(nb: NotebookNode) -> list[str]:
 
 def every_section_compares_an_output(nb: NotebookNode) -> list[str]:
     with_code = [s for s in sections(nb) if any(c.cell_type == "code" for c in s)]
-    return [f"nothing is compared under {s[0].source[:60]!r}" for s in with_code if not any(printed(c).strip() for c in s if c.cell_type == "code")]
+    return [
+        f"nothing is compared under {s[0].source[:60]!r}"
+        for s in with_code
+        if not any(printed(c).strip() for c in s if c.cell_type == "code")
+    ]
 
 
 def only_a_guess_shows_nothing(nb: NotebookNode) -> list[str]:
@@ -145,15 +151,27 @@ def no_long_float_is_printed(nb: NotebookNode) -> list[str]:
 
 def pictures_are_png_and_have_alt_text(nb: NotebookNode) -> list[str]:
     outputs = [o for c in code(nb) for o in c.outputs if "data" in o]
-    vector = [f"{kind} is compared byte for byte" for o in outputs for kind in o.data if kind in ("image/svg+xml", "application/pdf")]
-    silent = ["a figure without alt text" for o in outputs if "image/png" in o.data and not o.metadata.get("image/png", {}).get("alt", "").strip()]
-    drawn = [m[0] for c in markdown(nb) for m in re.finditer(r"!\[\s*\]\([^)]*\)|<img(?![^>]*\balt=['\"][^'\"])[^>]*>", c.source)]
+    vector = [
+        f"{kind} is compared byte for byte" for o in outputs for kind in o.data if kind in ("image/svg+xml", "application/pdf")
+    ]
+    silent = [
+        "a figure without alt text"
+        for o in outputs
+        if "image/png" in o.data and not o.metadata.get("image/png", {}).get("alt", "").strip()
+    ]
+    drawn = [
+        m[0] for c in markdown(nb) for m in re.finditer(r"!\[\s*\]\([^)]*\)|<img(?![^>]*\balt=['\"][^'\"])[^>]*>", c.source)
+    ]
     return vector + silent + [f"a picture without alt text: {text}" for text in drawn]
 
 
 def every_link_and_picture_is_in_the_checkout(nb: NotebookNode) -> list[str]:
     targets = [m[1] or m[2] for c in markdown(nb) for m in re.finditer(r"\]\(([^)\s]+)|\bsrc=['\"]([^'\"]+)", c.source)]
-    pictures = [m[1] or m[2] for c in markdown(nb) for m in re.finditer(r"!\[[^\]]*\]\(([^)\s]+)|<img[^>]*\bsrc=['\"]([^'\"]+)", c.source)]
+    pictures = [
+        m[1] or m[2]
+        for c in markdown(nb)
+        for m in re.finditer(r"!\[[^\]]*\]\(([^)\s]+)|<img[^>]*\bsrc=['\"]([^'\"]+)", c.source)
+    ]
     remote = [f"a remote picture: {t}" for t in pictures if ":" in t]
     local = [t.partition("#")[0] for t in targets if ":" not in t and not t.startswith("#")]
     return remote + [f"a link to nothing: {t}" for t in local if not (NOTEBOOKS / t).resolve().exists()]
@@ -184,7 +202,11 @@ def equality_is_shown_and_not_asserted(nb: NotebookNode) -> list[str]:
 
 
 def the_machinery_stays_out_of_sight(nb: NotebookNode) -> list[str]:
-    return [f"{m[0]!r} in {c.source[:60]!r}" for c in nb.cells for m in re.finditer(r"(?i:\b(theorem|ledger|nbval)\w*)|\bCI\b", c.source)]
+    return [
+        f"{m[0]!r} in {c.source[:60]!r}"
+        for c in nb.cells
+        for m in re.finditer(r"(?i:\b(theorem|ledger|nbval)\w*)|\bCI\b", c.source)
+    ]
 
 
 def a_cell_is_a_slide(nb: NotebookNode) -> list[str]:
@@ -198,12 +220,16 @@ def the_argument_is_short(nb: NotebookNode) -> list[str]:
     counts = [words(c) for c in argument(nb)] or [0]
     long = [f"{words(c)} words: {c.source[:60]!r}" for c in argument(nb) if words(c) > 60]
     median = statistics.median(counts)
-    return [f"median of {median} words in a markdown cell"] * (not 25 <= median <= 40) + long * (len(long) > 1 or max(counts) > 120)
+    return [f"median of {median} words in a markdown cell"] * (not 25 <= median <= 40) + long * (
+        len(long) > 1 or max(counts) > 120
+    )
 
 
 def most_cells_argue(nb: NotebookNode) -> list[str]:
     frame = {id(c) for c in [*nb.cells[:1], *cards(nb), *close(nb)]} | {id(c) for c in code(nb) if "guess" in tags(c)}
-    return [f"opener, guesses, cards, quiz and close are {len(frame)} of {len(nb.cells)} cells"] * (3 * len(frame) > len(nb.cells))
+    return [f"opener, guesses, cards, quiz and close are {len(frame)} of {len(nb.cells)} cells"] * (
+        3 * len(frame) > len(nb.cells)
+    )
 
 
 def the_page_budget_is_kept(nb: NotebookNode) -> list[str]:
@@ -223,23 +249,37 @@ def a_card_has_a_stub_a_check_and_a_folded_hint_and_solution(nb: NotebookNode) -
     for i in stubs:
         stub, after = nb.cells[i].source, nb.cells[i + 1].source if i + 1 < len(nb.cells) else ""
         name = "".join(re.findall(r"^def (\w+)\(", stub, re.MULTILINE)[:1]) or "?"
-        found += [f"the stub lacks {text!r}" for text in (f"def {name}(", "\n    return None", f"\ncheck({name},") if text not in stub]
+        found += [
+            f"the stub lacks {text!r}" for text in (f"def {name}(", "\n    return None", f"\ncheck({name},") if text not in stub
+        ]
         solution = rf"<details>\s*<summary>Solution</summary>\s*```python\n.*?^def {name}\("
         folded = {"hint": r"<details>\s*<summary>Hint</summary>", f"solution that defines {name}": solution}
-        found += [f"no folded {what} after the stub" for what, p in folded.items() if not re.search(p, after, re.MULTILINE | re.DOTALL)]
+        found += [
+            f"no folded {what} after the stub"
+            for what, p in folded.items()
+            if not re.search(p, after, re.MULTILINE | re.DOTALL)
+        ]
     return [f"{len(stubs)} cards"] * (len(stubs) > 2) + found
 
 
 def the_opener_says_what_for_how_long_and_on_what(nb: NotebookNode) -> list[str]:
     opener = nb.cells[0].source if nb.cells and nb.cells[0].cell_type == "markdown" else ""
-    wanted = {"a title": r"\A# \S", "what one can do after it": "After this notebook you can", "minutes": r"\d+ minutes", "CPU": r"\bCPU\b"}
+    wanted = {
+        "a title": r"\A# \S",
+        "what one can do after it": "After this notebook you can",
+        "minutes": r"\d+ minutes",
+        "CPU": r"\bCPU\b",
+    }
     module = {"a link to its module": r"\]\(\.\./minideeplab/[\w/]+\.py\)"}
     return [f"the opener lacks {what}" for what, pattern in (wanted | module).items() if not re.search(pattern, opener)]
 
 
 def the_close_asks_three_questions_then_says_what_was_shown_then_leads_on(nb: NotebookNode) -> list[str]:
     text = "\n".join(c.source for c in close(nb) if c.cell_type == "markdown")
-    folded, rows = list(re.finditer(r"<details>.*?</details>", text, re.DOTALL)), list(re.finditer(r"^\|.*$", text, re.MULTILINE))
+    folded, rows = (
+        list(re.finditer(r"<details>.*?</details>", text, re.DOTALL)),
+        list(re.finditer(r"^\|.*$", text, re.MULTILINE)),
+    )
     table = text[rows[0].start() : rows[-1].end()] if rows else ""
     found = [f"{len(folded)} folded answers in the last section"] * (len(folded) != 3)
     found += ["one table, of one to five rows"] * (not 3 <= len(rows) <= 7 or len(table.splitlines()) != len(rows))
@@ -283,7 +323,9 @@ def read(path: Path) -> NotebookNode:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_notebook(path, rule):
-    assert rule(read(path)) == []
+    complaints = rule(read(path))
+    if complaints:
+        pytest.fail("\n".join(complaints), pytrace=False)
 
 
 @pytest.mark.skipif(not PATHS, reason="no notebooks")
@@ -309,16 +351,29 @@ def sample() -> NotebookNode:
         return new_output("stream", name="stdout", text=shown)
 
     thirty = "a claim of thirty words " * 6
-    picture = new_output("display_data", data={"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"}, metadata={"image/png": {"alt": "a finding"}})
+    picture = new_output(
+        "display_data",
+        data={"image/png": "iVBORw0KGgo=", "text/plain": "<Figure>"},
+        metadata={"image/png": {"alt": "a finding"}},
+    )
     module = "[the component](../minideeplab/geometry.py)"
     opener = text(f"# A title\n\nAfter this notebook you can\n\n- do it\n\n10 minutes, CPU. {module}")
-    argued = [c for i in range(6) for c in (text(f"## Question {i}?\n\n{thirty}"), run(f"print({i})", stream(f"{i}\n")), text(thirty, "fragment"))]
-    guessed = [run("guess = None    # a number", tag="guess"), run("show(fig)\nprint(guess)", picture, stream("no guess yet\n"))]
+    argued = [
+        c
+        for i in range(6)
+        for c in (text(f"## Question {i}?\n\n{thirty}"), run(f"print({i})", stream(f"{i}\n")), text(thirty, "fragment"))
+    ]
+    guessed = [
+        run("guess = None    # a number", tag="guess"),
+        run("show(fig)\nprint(guess)", picture, stream("no guess yet\n")),
+    ]
     stub = run("def f(x):\n    return None\n\n\ncheck(f, {1: 2})", stream("not tried yet\n"), tag="exercise")
     fold = "<details><summary>{}</summary>\n\n{}\n\n</details>"
     folded = text(fold.format("Hint", "double") + "\n" + fold.format("Solution", "```python\ndef f(x):\n    return 2 * x\n```"))
     table = "| claim | evidence |\n|---|---|\n| doubled | counted |"
-    end = text("## Three questions\n\n" + 3 * (fold.format("Why?", "So.") + "\n\n") + f"{table}\n\nOn to [the library](../minideeplab)")
+    end = text(
+        "## Three questions\n\n" + 3 * (fold.format("Why?", "So.") + "\n\n") + f"{table}\n\nOn to [the library](../minideeplab)"
+    )
     nb = new_notebook(cells=[opener, *argued, *guessed, stub, folded, end])
     normalize(nb)
     nb["stem"] = "04_sample"
@@ -363,7 +418,10 @@ BROKEN: list[tuple[Rule, Change]] = [
     (tags_and_slide_types_are_known, tag(2, "nbval-skip")),
     (tags_and_slide_types_are_known, lambda nb: nb.cells[2].metadata.update(slideshow={"slide_type": "slid"})),
     (no_cell_fails_or_warns, lambda nb: nb.cells[2].outputs[0].update(name="stderr")),
-    (no_cell_fails_or_warns, lambda nb: nb.cells[2].outputs.append(new_output("error", ename="ValueError", evalue="no", traceback=[]))),
+    (
+        no_cell_fails_or_warns,
+        lambda nb: nb.cells[2].outputs.append(new_output("error", ename="ValueError", evalue="no", traceback=[])),
+    ),
     (no_path_address_version_or_time_is_printed, says("/home/me/course")),
     (no_path_address_version_or_time_is_printed, says("<Conv2d at 0x7f3a10>")),
     (no_path_address_version_or_time_is_printed, says("torch 2.13.0")),
@@ -379,7 +437,10 @@ BROKEN: list[tuple[Rule, Change]] = [
     (at_most_one_cell_is_ignored_and_says_why, both(tag(2, "nbval-ignore-output"), tag(5, "nbval-ignore-output"))),
     (the_file_is_small_and_holds_nothing_but_the_course, says("x" * SIZE_CAP)),
     (the_file_is_small_and_holds_nothing_but_the_course, lambda nb: nb.metadata.update(toc={})),
-    (the_file_is_small_and_holds_nothing_but_the_course, lambda nb: nb.cells[2].metadata.update(execution={"iopub.status.idle": "now"})),
+    (
+        the_file_is_small_and_holds_nothing_but_the_course,
+        lambda nb: nb.cells[2].metadata.update(execution={"iopub.status.idle": "now"}),
+    ),
     (no_line_of_code_ends_in_a_semicolon, edit(2, "print(0)", "print(0);")),
     (equality_is_shown_and_not_asserted, edit(2, "print(0)", "assert True\nprint(0)")),
     (the_machinery_stays_out_of_sight, edit(2, "print(0)", "print(0)  # NBVAL_SKIP")),
@@ -389,8 +450,14 @@ BROKEN: list[tuple[Rule, Change]] = [
     (a_cell_is_a_slide, says("0\n" * 13)),
     (the_argument_is_short, lambda nb: [edit(i, "a claim of thirty words ", "brief ")(nb) for i in range(1, 19) if i % 3 != 2]),
     (the_argument_is_short, lambda nb: [edit(i, "claim", "claim of many more words")(nb) for i in range(1, 19) if i % 3 != 2]),
-    (the_argument_is_short, both(edit(1, "claim", "claim of many more very long words"), edit(3, "claim", "claim of many more very long words"))),
-    (the_argument_is_short, edit(1, "claim", "claim of so very, very many more words that nobody, ever, reads all of this to the end")),
+    (
+        the_argument_is_short,
+        both(edit(1, "claim", "claim of many more very long words"), edit(3, "claim", "claim of many more very long words")),
+    ),
+    (
+        the_argument_is_short,
+        edit(1, "claim", "claim of so very, very many more words that nobody, ever, reads all of this to the end"),
+    ),
     (most_cells_argue, lambda nb: nb.update(cells=nb.cells[:7] + nb.cells[19:])),
     (the_page_budget_is_kept, lambda nb: nb.update(cells=nb.cells + 14 * nb.cells[2:3])),
     (the_page_budget_is_kept, lambda nb: nb.update(cells=nb.cells + 27 * nb.cells[1:2])),
@@ -406,8 +473,14 @@ BROKEN: list[tuple[Rule, Change]] = [
     (the_opener_says_what_for_how_long_and_on_what, edit(0, "10 minutes", "soon")),
     (the_opener_says_what_for_how_long_and_on_what, edit(0, "../minideeplab/", "")),
     (the_close_asks_three_questions_then_says_what_was_shown_then_leads_on, edit(END, "<details>", "<div>")),
-    (the_close_asks_three_questions_then_says_what_was_shown_then_leads_on, edit(END, "| doubled | counted |", 6 * "| doubled | counted |\n")),
-    (the_close_asks_three_questions_then_says_what_was_shown_then_leads_on, edit(END, "On to [the library](../minideeplab)", "On to the library")),
+    (
+        the_close_asks_three_questions_then_says_what_was_shown_then_leads_on,
+        edit(END, "| doubled | counted |", 6 * "| doubled | counted |\n"),
+    ),
+    (
+        the_close_asks_three_questions_then_says_what_was_shown_then_leads_on,
+        edit(END, "On to [the library](../minideeplab)", "On to the library"),
+    ),
 ]
 
 
