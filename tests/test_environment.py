@@ -20,23 +20,27 @@ CONDA_ONLY = {"pip"}
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ENVIRONMENT = (ROOT / "environment.yml").read_text(encoding="utf-8")
-PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+PINS = [Requirement(line) for line in CONSTRAINTS.splitlines() if line and not line.startswith("#")]
 
 
 def from_pyproject(*extras: str) -> dict[str, SpecifierSet]:
     """conda name -> versions allowed, of the run-time dependencies and the extras named."""
-    listed = [Requirement(text) for group in (PROJECT["dependencies"], *(PROJECT["optional-dependencies"][e] for e in extras)) for text in group]
+    groups = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][extra] for extra in extras)]
+    listed = [Requirement(text) for group in groups for text in group]
     specs = {CONDA_NAMES.get(r.name, r.name): r.specifier for r in listed if r.name != PROJECT["name"]}
     return specs | {"python": SpecifierSet(PROJECT["requires-python"])}
 
 
 def from_environment(text: str) -> dict[str, SpecifierSet]:
     """conda name -> versions allowed. A spec that does not parse raises."""
-    matches = [(line, re.fullmatch(r"([a-z0-9._-]+)(.*)", line)) for line in yaml.safe_load(text)["dependencies"] if isinstance(line, str)]
-    bad = [line for line, match in matches if not match]
-    if bad:
-        raise ValueError(f"not a conda spec: {bad}")
-    return {match[1]: SpecifierSet(match[2]) for _, match in matches if match}
+    specs = {}
+    for line in (line for line in yaml.safe_load(text)["dependencies"] if isinstance(line, str)):
+        match = re.fullmatch(r"([a-z0-9._-]+)(.*)", line)
+        if not match:
+            raise ValueError(f"not a conda spec: {line}")
+        specs[match[1]] = SpecifierSet(match[2])
+    return specs
 
 
 def drift(text: str) -> list[str]:

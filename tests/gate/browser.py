@@ -33,12 +33,11 @@ import nbformat  # isort: skip
 ROOT = NOTEBOOKS.parent
 SHOTS = ROOT / "build" / "browser"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
-).split()
+FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync".split()
+FLAGS += "--disable-background-networking --disable-component-update".split()
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
-    "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},  # otherwise cells out of sight are not in the page
+    "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},  # all cells are in the page
 }
 HARMLESS = ()  # console errors that say nothing about the course: (a piece of the text, ...), each with its reason
 
@@ -50,6 +49,7 @@ RUN = """async () => {
     commands.execute('notebook:run-all-cells').then(() => { window.ranAll = true; });
 }"""
 TALL = "() => Math.max(...[...document.querySelectorAll('.jp-Notebook .jp-WindowedPanel-outer')].map(e => e.scrollHeight))"
+BROKEN = "[...document.querySelectorAll('.jp-Notebook img')].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 80))"
 SCROLL = "y => document.querySelectorAll('.jp-Notebook .jp-WindowedPanel-outer').forEach(e => { e.scrollTop = y; })"
 
 
@@ -70,8 +70,9 @@ def serve(home: Path, port: int, token: str) -> "subprocess.Popen[bytes]":
         path.write_text(json.dumps(values), encoding="utf-8")
     places = {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "JUPYTER_CONFIG_DIR": "config"}
     places |= {"JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython"}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
-    command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={home / 'course'}", "--expose-app-in-browser"]
+    command = [sys.executable, *"-m jupyterlab --no-browser --expose-app-in-browser --ip=127.0.0.1".split()]
+    command += [f"--port={port}", "--ServerApp.port_retries=0"]
+    command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={home / 'course'}"]
     command += ["--allow-root"] if hasattr(os, "getuid") and os.getuid() == 0 else []
     with open(home / "server.log", "wb") as log:
         environment = os.environ | {k: str(home / v) for k, v in places.items()}
@@ -90,7 +91,10 @@ def serve(home: Path, port: int, token: str) -> "subprocess.Popen[bytes]":
 
 def texts(cell: Any) -> list[str]:
     """What a cell printed, in order: streams and the plain form of everything shown."""
-    return [o.text if o.output_type == "stream" else o.get("data", {}).get("text/plain", o.get("ename", "")) for o in merged(cell.outputs)]
+    return [
+        o.text if o.output_type == "stream" else o.get("data", {}).get("text/plain", o.get("ename", ""))
+        for o in merged(cell.outputs)
+    ]
 
 
 def complaints(ran: Any, committed: Any) -> list[str]:
@@ -156,8 +160,9 @@ def visit(path: Path, home: Path, port: int, token: str, timeout: float, shots: 
                     output.text = "".join(output.text)
                 output.get("data", {}).update({k: "".join(v) for k, v in output.get("data", {}).items() if isinstance(v, list)})
         alts = page.evaluate("[...document.querySelectorAll('.jp-Notebook .jp-MarkdownCell img')].map(i => i.alt)")
-        alts += [o.metadata.get("image/png", {}).get("alt", "") for c in ran.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
-        broken = page.evaluate("[...document.querySelectorAll('.jp-Notebook img')].filter(i => !i.naturalWidth).map(i => i.src.slice(0, 80))")
+        drawn = [o for c in ran.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
+        alts += [o.metadata.get("image/png", {}).get("alt", "") for o in drawn]
+        broken = page.evaluate(BROKEN)
         made = pictures(page, path.stem, shots)
         browser.close()
     found = complaints(ran, nbformat.read(path, as_version=4))
@@ -166,7 +171,8 @@ def visit(path: Path, home: Path, port: int, token: str, timeout: float, shots: 
     found += [f"picture {i} has no alt text" for i, alt in enumerate(alts, 1) if alt in ("", "Image")]
     found += [f"a picture could not be shown: {src}" for src in broken]
     code = sum(c.cell_type == "code" for c in ran.cells)
-    print(f"{path.name}: {code} code cells ran in {seconds:.1f} s, {len(alts)} pictures, {len(found)} complaints; see {made[-1].relative_to(ROOT)}")
+    counted = f"{code} code cells ran in {seconds:.1f} s, {len(alts)} pictures, {len(found)} complaints"
+    print(f"{path.name}: {counted}; see {made[-1].relative_to(ROOT)}")
     return found
 
 
@@ -178,13 +184,14 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=180, help="seconds a notebook may take")
     options = parser.parse_args()
     if not Path(CHROMIUM).exists():
-        sys.exit(f"no Chromium at {CHROMIUM}: install it (Debian: apt-get install chromium), or say where it is: CHROMIUM=/path/to/it make browser")
+        sys.exit(f"no Chromium at {CHROMIUM}: apt-get install chromium, or say where it is: CHROMIUM=/path/to/it make browser")
     found, port, token = [], free_port(), secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="minideeplab-") as folder:
         server = serve(Path(folder), port, token)
         try:
             for path in find(options.names):
-                found += [f"{path.name}: {text}" for text in visit(path, Path(folder), port, token, options.timeout, options.shots)]
+                wrong = visit(path, Path(folder), port, token, options.timeout, options.shots)
+                found += [f"{path.name}: {text}" for text in wrong]
         finally:
             server.terminate()
             server.wait(30)

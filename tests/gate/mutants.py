@@ -50,9 +50,10 @@ def copy(folder: Path) -> None:
 
 def is_red(folder: Path, notebook: str) -> bool:
     """Execute and compare one notebook of the copy, against the copy's library."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", "120", "-p", "no:cacheprovider"]
+    options = "-q -x -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout 120"
+    command = [sys.executable, "-m", "pytest", *options.split(), f"notebooks/{notebook}"]
     environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    done = subprocess.run([*command, f"notebooks/{notebook}"], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode not in (0, 1):
         sys.exit(f"pytest could not run {notebook}, status {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.returncode == 1

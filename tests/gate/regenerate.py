@@ -1,4 +1,4 @@
-"""Execute the notebooks and write them back in one canonical form: `make notebooks`, or `python tests/gate/regenerate.py 04 --dry-run`.
+"""Execute the notebooks and write them back in one canonical form: `make notebooks`, `make notebooks NOTEBOOK=04`.
 
 Executed twice, a notebook must come out byte for byte the same, so everything that is not the course's text is
 normalized: kernel and language metadata, execution counts 1..n, adjacent pieces of one stream, timestamps, widget ids.
@@ -38,8 +38,8 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    where, quiet = {"metadata": {"path": str(folder)}}, ["--log-level=40"]
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where, record_timing=False, extra_arguments=quiet).execute()
+    options = {"timeout": 300, "kernel_name": "python3", "record_timing": False, "extra_arguments": ["--log-level=40"]}
+    NotebookClient(notebook, resources={"metadata": {"path": str(folder)}}, **options).execute()
 
 
 def merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
