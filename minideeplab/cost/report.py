@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minideeplab.cost.field import Field, Size, merge
+from minideeplab.cost.field import Field, Size, bilinear, bins, merge, nearest, transposed, window
 from minideeplab.cost.table import Table
 from minideeplab.geometry import require_positive
 
@@ -35,11 +35,15 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """The rows of a network, in the order they ran. Prints as text, shows as a table in Jupyter."""
+    """The rows of a network, in the order they ran, and the receptive field of its output.
+
+    Prints as text, shows as a table in Jupyter.
+    """
 
     model: str
     inputs: tuple[tuple[int, ...], ...]
     rows: tuple[Row, ...]
+    receptive_field: Size
 
     @property
     def params(self) -> int:
@@ -48,11 +52,6 @@ class Report:
     @property
     def macs(self) -> int:
         return sum(row.macs for row in self.rows)
-
-    @property
-    def receptive_field(self) -> Size:
-        """Of the last row, which made the output."""
-        return self.rows[-1].receptive_field
 
     def share(self, kind: str) -> Fraction:
         """Which part of the MACs is `depthwise`, `pointwise`, `dense`, `grouped` or `linear`."""
@@ -121,19 +120,19 @@ def profile(model: nn.Module, *shapes: Sequence[int]) -> Report:
         raise ValueError("profile needs the shape of the input, for instance (1, 3, 513, 513)")
     for shape in shapes:
         require_positive(**{f"{tuple(shape)}[{axis}]": size for axis, size in enumerate(shape)})
-    twin = _meta_twin(model).eval()
+    twin = meta_twin(model).eval()
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
     try:
         inputs = [torch.empty(*shape, dtype=dtype, device="meta") for shape in shapes]
         with torch.no_grad(), _Trace(twin, inputs) as trace:
-            twin(*inputs)
+            output = twin(*inputs)
     except Exception as error:
         tried = " and ".join(str(tuple(shape)) for shape in shapes)
         raise ValueError(f"{type(model).__name__} cannot run on {tried}: {error}") from error
-    return Report(type(model).__name__, tuple(tuple(shape) for shape in shapes), tuple(trace.finish()))
+    return Report(type(model).__name__, tuple(tuple(shape) for shape in shapes), tuple(trace.finish()), trace.sees(output))
 
 
-def _meta_twin(model: nn.Module) -> nn.Module:
+def meta_twin(model: nn.Module) -> nn.Module:
     """A copy of the module tree whose tensors have been exchanged for meta tensors, without anybody's hooks."""
     memo: dict[int, Any] = {}
     for module in model.modules():
@@ -171,13 +170,21 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         leaf = next(module.children(), None) is None
         field = self._merged(output)
         if params or ran["macs"] or (leaf and field != ran["sees"]):
-            shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-            self.rows.append(Row(name, ran["kind"] or _kind_of(module), shape, params, ran["macs"], _longer(field)))
+            shape = next((tuple(tensor.shape) for tensor in _tensors(output)), ())
+            self.rows.append(Row(name, ran["kind"] or _kind_of(module), shape, params, ran["macs"], self.sees(output)))
 
     def _count(self, module: nn.Module) -> int:
         own = [p for p in module._parameters.values() if p is not None and id(p) not in self.counted]
         self.counted.update(map(id, own))
         return sum(p.numel() for p in own)
+
+    def sees(self, output: Any) -> Size:
+        """The receptive field of a result, its longer side."""
+        shape = next((tensor.shape for tensor in _tensors(output)), ())
+        height, width = [1, 1, *shape[2:]][-2:]
+        rows, columns = self._merged(output)
+        sizes = rows.size(height), columns.size(width)
+        return "all" if "all" in sizes else max(sizes)
 
     def finish(self) -> list[Row]:
         """The rows, and those of modules that hold parameters and never ran."""
@@ -195,7 +202,7 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.running[-1]["kind"] = kind
         fields = self._merged(args)
         if name in _FIELDS:
-            fields = (_FIELDS[name](args, result, fields[0], 0), _FIELDS[name](args, result, fields[1], 1))
+            fields = (_FIELDS[name](args, result, fields[0], -2), _FIELDS[name](args, result, fields[1], -1))
         for tensor in _tensors(result):
             self.fields[id(tensor)] = fields
             self.alive.append(tensor)
@@ -210,11 +217,6 @@ def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     return [tensor for item in value for tensor in _tensors(item)] if isinstance(value, list | tuple) else []
-
-
-def _longer(fields: tuple[Field, Field]) -> Size:
-    rows, columns = (field.size() for field in fields)
-    return "all" if "all" in (rows, columns) else max(rows, columns)
 
 
 def _kind_of(module: nn.Module) -> str:
@@ -242,49 +244,59 @@ _MACS: dict[str, Callable[[Any, Any], tuple[str, int]]] = {
 
 
 def _per_axis(values: Sequence[int], axis: int, default: int) -> int:
-    return values[axis % len(values)] if values else default
+    return values[axis if len(values) > 1 else 0] if values else default
 
 
 def _see_convolution(args: Any, result: Tensor, field: Field, axis: int) -> Field:
-    _, weight, _, stride, _, dilation, transposed, _, _ = args
-    kernel, step, rate = weight.shape[2:][axis], _per_axis(stride, axis, 1), _per_axis(dilation, axis, 1)
-    if transposed:  # an output pixel reads every step-th tap, and neighbors are 1 / step apart
-        return field.window(-(-((kernel - 1) * rate + 1) // step)).upsampled(Fraction(1, step), bilinear=False)
-    return field.window(kernel, stride=step, dilation=rate)
+    _, weight, _, stride, padding, dilation, is_transposed, _, _ = args
+    if weight.dim() - 2 < -axis:
+        return field  # a 1-D convolution has columns only
+    look = transposed if is_transposed else window
+    step, rate, before = (_per_axis(values, axis, 1) for values in (stride, dilation, padding))
+    return field.through(look(weight.shape[axis], stride=step, dilation=rate, padding=before))
 
 
 def _see_pool(args: Any, result: Any, field: Field, axis: int, *, dilated: bool) -> Field:
-    kernel = args[1]
-    stride = _per_axis(args[2] if len(args) > 2 else [], axis, _per_axis(kernel, axis, 1))
+    kernel = _per_axis(args[1], axis, 1)
+    stride = _per_axis(args[2] if len(args) > 2 else [], axis, kernel)
+    padding = _per_axis(args[3] if len(args) > 3 else [], axis, 0)
     dilation = _per_axis(args[4], axis, 1) if dilated and len(args) > 4 else 1
-    return field.window(_per_axis(kernel, axis, 1), stride=stride, dilation=dilation)
+    return field.through(window(kernel, stride=stride, dilation=dilation, padding=padding))
 
 
-def _see_bins(args: Any, result: Tensor, field: Field, axis: int) -> Field:
-    size, bins = args[0].shape[2:][axis], result.shape[2:][axis]
-    if bins == 1:
-        return field.whole()
-    longest = max(-(-(i + 1) * size // bins) - i * size // bins for i in range(bins))
-    return field.window(longest, stride=max(size // bins, 1))
+def _see_bins(args: Any, result: Any, field: Field, axis: int) -> Field:
+    before, after = args[0].shape[axis], _per_axis(args[1], axis, 1)
+    return field.whole() if after == 1 else field.through(bins(before, after))
 
 
 def _see_mean(args: Any, result: Tensor, field: Field, axis: int) -> Field:
-    dims = [dim % args[0].dim() for dim in args[1] or range(args[0].dim())] if len(args) > 1 else range(args[0].dim())
-    return field.whole() if args[0].dim() - 2 + axis in dims else field
+    axes = args[0].dim()
+    dims = [dim % axes for dim in args[1] or range(axes)] if len(args) > 1 else range(axes)
+    return field.whole() if axes + axis in dims else field
 
 
-def _see_upsampling(args: Any, result: Tensor, field: Field, axis: int, *, bilinear: bool) -> Field:
-    before, after = args[0].shape[2:][axis], result.shape[2:][axis]
-    if before == after:
-        return field
-    corners = bilinear and args[2]
-    ratio = Fraction(before - 1, max(after - 1, 1)) if corners else Fraction(before, after)
-    return field if before == 1 else field.upsampled(ratio, bilinear=bilinear)
+def _see_bilinear(args: Any, result: Tensor, field: Field, axis: int) -> Field:
+    return field.through(bilinear(args[0].shape[axis], result.shape[axis], corners=args[2]))
+
+
+def _see_nearest(args: Any, result: Tensor, field: Field, axis: int) -> Field:
+    return field.through(nearest(args[0].shape[axis], result.shape[axis]))
+
+
+def _see_unpool(args: Any, result: Tensor, field: Field, axis: int) -> Field:
+    return field.through(nearest(1, max(result.shape[axis] // args[0].shape[axis], 1)))
 
 
 def _see_slice(args: Any, result: Tensor, field: Field, axis: int) -> Field:
-    step = args[4] if len(args) > 4 else 1
-    return field.window(1, stride=step) if args[0].dim() == 4 and len(args) > 1 and args[1] % 4 == 2 + axis else field
+    x, dim, start = args[0], args[1] if len(args) > 1 else 0, args[2] if len(args) > 2 else 0
+    if dim % x.dim() != x.dim() + axis:
+        return field
+    return field.through(window(1, stride=args[4] if len(args) > 4 else 1, padding=-((start or 0) % x.shape[axis])))
+
+
+def _see_padding(args: Any, result: Tensor, field: Field, axis: int) -> Field:
+    before = args[1][-2 * axis - 2 : -2 * axis - 1]
+    return field.through(window(1, padding=before[0])) if before else field
 
 
 def _see_all(args: Any, result: Tensor, field: Field, axis: int) -> Field:
@@ -300,9 +312,11 @@ _FIELDS: dict[str, Callable[[Any, Any, Field, int], Field]] = {
     "mean": _see_mean,
     "sum": _see_mean,
     "amax": _see_mean,
-    "upsample_bilinear2d": partial(_see_upsampling, bilinear=True),
-    "upsample_nearest2d": partial(_see_upsampling, bilinear=False),
+    "upsample_bilinear2d": _see_bilinear,
+    "upsample_nearest2d": _see_nearest,
+    "max_unpool2d": _see_unpool,
     "slice": _see_slice,
+    "constant_pad_nd": _see_padding,
     "mm": _see_all,
     "bmm": _see_all,
     "addmm": _see_all,
