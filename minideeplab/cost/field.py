@@ -1,82 +1,122 @@
-"""Receptive fields along every path of a network, exact through strides, dilation and upsampling.
+"""Receptive fields along every path of a network, exact through strides, dilation, pooling and upsampling.
 
-A path is a stack of grids, the input's at the bottom. On a grid two numbers matter: how far apart the outermost taps are
-(`extent`) and how far apart two neighbors are (`jump`), both in steps of the grid below. Convolutions widen the extent,
-strides the jump, and upsampling opens a new, finer grid. Where branches meet, the paths of all of them go on.
+A path is a stack of grids. On each of them pixel i reads the pixels from floor((ratio * i + first) / parts) to
+floor((ratio * i + last) / parts) of the grid below; the lowest reads the input. A convolution of stride s reads from s * i
+minus its padding onwards, in whole steps (`parts` = 1), so stacked convolutions are one grid again; upsampling reads in
+fractions of a step and puts a new grid on top. Where branches meet, the paths of all of them go on.
 """
 
 from collections.abc import Iterable
 from fractions import Fraction
-from math import ceil, floor
+from math import gcd, lcm, prod
 from typing import Literal, NamedTuple
 
 Size = int | Literal["all"]
 
 
 class Grid(NamedTuple):
-    """One grid of a path. With `bilinear` each of its pixels reads two neighbors of the grid below, else one."""
+    """How pixel i reads the grid below: from floor((ratio * i + first) / parts) to floor((ratio * i + last) / parts)."""
 
-    extent: Fraction
-    jump: Fraction
-    bilinear: bool = False
+    ratio: int = 1
+    parts: int = 1
+    first: int = 0
+    last: int = 0
+
+    def behind(self, top: "Grid") -> tuple["Grid", ...]:
+        """This grid on `top`: one grid if this one reads whole steps, for then no rounding stands between the two."""
+        if self.parts > 1:
+            return top, self
+        first, last = (top.ratio * own + upper for own, upper in ((self.first, top.first), (self.last, top.last)))
+        return (Grid(top.ratio * self.ratio, top.parts, first, last),)
 
 
 Path = tuple[Grid, ...]
-INPUT: Path = (Grid(Fraction(0), Fraction(1)),)
 
 
 class Field(NamedTuple):
     """What one pixel of a map can see along one axis: the paths that lead to it, or the whole image.
 
-    >>> Field().window(3, stride=2).window(3).size()
+    >>> Field().through(window(3, stride=2)).through(window(3)).size()
     7
-    >>> merge([Field(), Field().window(3, dilation=12)]).size(), Field().whole().size()
+    >>> merge([Field(), Field().through(window(3, dilation=12))]).size(), Field().whole().size()
     (25, 'all')
     """
 
-    paths: frozenset[Path] = frozenset([INPUT])
+    paths: frozenset[Path] = frozenset([(Grid(),)])
     everything: bool = False
 
-    def window(self, kernel: int, *, stride: int = 1, dilation: int = 1) -> "Field":
-        """Behind a convolution or a pooling."""
-        return self._replace(paths=frozenset(_widen(path, kernel, stride, dilation) for path in self.paths))
-
-    def upsampled(self, ratio: Fraction, *, bilinear: bool) -> "Field":
-        """Behind an upsampling: two neighbors are now `ratio` old pixels apart."""
-        return self._replace(paths=frozenset((*path, Grid(Fraction(0), ratio, bilinear)) for path in self.paths))
+    def through(self, grid: Grid) -> "Field":
+        """Behind a layer that reads as `grid` says."""
+        return self._replace(paths=frozenset((*path[:-1], *grid.behind(path[-1])) for path in self.paths))
 
     def whole(self) -> "Field":
         """Behind a mean over the whole map."""
         return self._replace(everything=True)
 
-    def size(self) -> Size:
-        """Input pixels, the maximum over paths, as if the image had no border; `all` behind a global mean."""
-        return "all" if self.everything else max(_pixels(path) for path in self.paths)
+    def size(self, pixels: int = 1) -> Size:
+        """Input pixels from the first to the last that any path reads, as if the image had no border; or `all`.
+
+        It is that of the pixel that sees most, in a map of so many `pixels`: behind an upsampling they differ.
+        """
+        if self.everything:
+            return "all"
+        steps = {prod(Fraction(grid.ratio, grid.parts) for grid in path) for path in self.paths}
+        period = lcm(*(prod(grid.parts for grid in path) for path in self.paths))
+        places = range(min(period, pixels) if len(steps) == 1 else pixels)  # paths of unlike steps drift apart
+        return max(last - first + 1 for first, last in map(self.reach, places))
+
+    def reach(self, pixel: int) -> tuple[int, int]:
+        """The first and the last input pixel that any path reads for one pixel."""
+        first, last = zip(*(_reach(path, pixel) for path in self.paths), strict=True)
+        return min(first), max(last)
 
 
 def merge(fields: Iterable[Field]) -> Field:
-    """Where branches are added or concatenated. Of two paths that differ in their last extent only, the wider is kept."""
+    """Where branches are added or concatenated. Paths that differ only in what their last grid reads become their hull."""
     fields = list(fields)
-    widest: dict[tuple[Path, Fraction, bool], Path] = {}
-    for path in (path for field in fields for path in field.paths):
-        key = (path[:-1], path[-1].jump, path[-1].bilinear)
-        widest[key] = max(widest.get(key, path), path)
-    return Field(frozenset(widest.values()), any(field.everything for field in fields))
+    hulls: dict[tuple[Path, int, int], Grid] = {}
+    for *below, top in (path for field in fields for path in field.paths):
+        key = (tuple(below), top.ratio, top.parts)
+        known = hulls.get(key, top)
+        hulls[key] = top._replace(first=min(top.first, known.first), last=max(top.last, known.last))
+    return Field(frozenset((*below, top) for (below, _, _), top in hulls.items()), any(field.everything for field in fields))
 
 
-def _widen(path: Path, kernel: int, stride: int, dilation: int) -> Path:
-    *below, top = path
-    return (*below, Grid(top.extent + (kernel - 1) * dilation * top.jump, top.jump * stride, top.bilinear))
+def _reach(path: Path, pixel: int) -> tuple[int, int]:
+    first = last = pixel
+    for grid in reversed(path):
+        first, last = (grid.ratio * first + grid.first) // grid.parts, (grid.ratio * last + grid.last) // grid.parts
+    return first, last
 
 
-def _pixels(path: Path) -> int:
-    """Collapse the grids from the top: how many steps of the grid below does a window on this one span at most?"""
-    *below, top = path
-    if not below:
-        return int(top.extent) + 1
-    parts = top.jump.denominator  # the grid's pixels sit on every one of so many parts of a step below
-    taps = int(top.extent * parts)
-    reach = ceil if top.bilinear else floor
-    steps = 1 + reach(Fraction(taps - 1, parts)) if taps else int(top.bilinear and parts > 1)
-    grid = below[-1]
-    return _pixels((*below[:-1], grid._replace(extent=grid.extent + steps * grid.jump)))
+def window(kernel: int, *, stride: int = 1, dilation: int = 1, padding: int = 0) -> Grid:
+    """A convolution or a pooling; `padding` is that before the map."""
+    return Grid(stride, 1, -padding, (kernel - 1) * dilation - padding)
+
+
+def transposed(kernel: int, *, stride: int = 1, dilation: int = 1, padding: int = 0) -> Grid:
+    """A transposed convolution: pixel i reads from (i + padding - extent) / stride, rounded up, to (i + padding) / stride."""
+    return Grid(1, stride, padding - (kernel - 1) * dilation + stride - 1, padding)
+
+
+def bilinear(before: int, after: int, *, corners: bool) -> Grid:
+    """Two neighbors are read, one where the grids coincide."""
+    if corners:
+        parts = max(after - 1, 1)
+        return _lowest_terms(Grid(before - 1, parts, 0, parts - 1))
+    return _lowest_terms(Grid(2 * before, 2 * after, before - after, before + after - 1))
+
+
+def nearest(before: int, after: int) -> Grid:
+    """One pixel is read."""
+    return _lowest_terms(Grid(before, after))
+
+
+def bins(before: int, after: int) -> Grid:
+    """Adaptive pooling: bin i reads from i * before / after, rounded down, to (i + 1) * before / after, rounded up."""
+    return _lowest_terms(Grid(before, after, 0, before - 1))
+
+
+def _lowest_terms(grid: Grid) -> Grid:
+    common = gcd(grid.ratio, grid.parts)
+    return Grid(grid.ratio // common, grid.parts // common, grid.first // common, grid.last // common)
