@@ -339,3 +339,63 @@ MODEL_ZOO = (  # those on Xception-65; all have decoder and SC
     ModelZoo("xception65_cityscapes_trainfine", (1025, 2049), 19, 16, (1.0,),            no,  78.79,  418.64),
     ModelZoo("xception65_cityscapes_trainfine", (1025, 2049), 19,  8, CITYSCAPES_SCALES, yes, 80.42, 8677.92),
 )
+
+
+class ParameterCount(NamedTuple):
+    """A published count, rounded to `unit`, and what must be added to the library's own trainable parameters to get it."""
+
+    source: str
+    model: str
+    params: int
+    unit: int = 1
+    differences: tuple[tuple[int, str], ...] = ()
+
+
+PARAMETER_COUNTS = (
+    ParameterCount("Chollet 2017, table 3", "Xception", 22_855_952),
+    ParameterCount("Chollet 2017, table 3", "InceptionV3", 23_626_728, differences=(  # his first Keras port, not the paper's
+        (-157_312, "32 channels of pooling in all three 35 x 35 modules, where the later two have 64"),
+        (-67_648, "a 1 x 1 of 160 channels, where the last 17 x 17 module has 192"),
+        (17_120, "a bias in every convolution, though batch norm follows"),
+    )),
+    ParameterCount("Keras, total", "Xception", 22_910_480, differences=((54_528, "running means and variances"),)),
+    ParameterCount("Keras, trainable", "Xception", 22_855_952),
+    ParameterCount("Keras, total", "InceptionV3", 23_851_784, differences=(
+        (-17_216, "batch norm without gamma"), (34_432, "running means and variances"),
+    )),
+    ParameterCount("Keras, trainable", "InceptionV3", 23_817_352, differences=((-17_216, "batch norm without gamma"),)),
+    ParameterCount("torchvision", "InceptionV3", 27_161_264, differences=((3_326_696, "the auxiliary head"),)),
+    ParameterCount("timm", "InceptionV3", 23_830_000, 10_000),
+    ParameterCount("timm, legacy_xception", "Xception", 22_860_000, 10_000),
+    ParameterCount("timm", "xception41", 26_970_000, 10_000, ((2_049_000, "a classifier of 1000 classes"),)),
+    ParameterCount("timm", "xception65", 39_920_000, 10_000, ((2_049_000, "a classifier of 1000 classes"),)),
+    ParameterCount("timm", "xception71", 42_340_000, 10_000, ((2_049_000, "a classifier of 1000 classes"),)),
+    ParameterCount("Sandler 2018, table 7", "DeepLabV3 resnet101", 58_160_000, 10_000),
+    ParameterCount("torchvision", "DeepLabV3 resnet101", 60_996_202, differences=(
+        (-123_776, "one 7 x 7 at the root, hence 64 channels into the first stage, where beta has three 3 x 3 and 128"),
+        (590_336, "another 3 x 3 behind ASPP"), (2_365_205, "the auxiliary head"),
+    )),
+    ParameterCount("Liu 2019, table 2", "DeepLabV3Plus xception71, 19 classes", 43_480_000, 10_000),
+    ParameterCount("Qualcomm's card", "DeepLabV3Plus xception65", 41_260_000, 10_000, (
+        (202_800, "running means and variances"),
+    )),
+)  # fmt: skip
+
+
+class MacCount(NamedTuple):
+    """Published billions at 299 x 299, and what is counted for each element that a batch norm touches."""
+
+    source: str
+    model: str
+    billions: float
+    batch_norm: int
+
+
+MAC_COUNTS = (
+    MacCount("torchvision", "InceptionV3", 5.713, 0),
+    MacCount("timm", "InceptionV3", 5.73, 2),
+    MacCount("timm, legacy_xception", "Xception", 8.40, 2),
+    MacCount("timm", "xception41", 9.28, 2),
+    MacCount("timm", "xception65", 13.96, 2),
+    MacCount("timm", "xception71", 18.09, 2),
+)
