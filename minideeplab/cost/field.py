@@ -6,9 +6,9 @@ minus its padding onwards, in whole steps (`parts` = 1), so stacked convolutions
 fractions of a step and puts a new grid on top. Where branches meet, the paths of all of them go on.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from math import gcd, lcm, prod
+from math import lcm, prod
 from typing import Literal, NamedTuple
 
 Size = int | Literal["all"]
@@ -30,24 +30,37 @@ class Grid(NamedTuple):
         return (Grid(top.ratio * self.ratio, top.parts, first, last),)
 
 
-Path = tuple[Grid, ...]
+class Path(NamedTuple):
+    """Grids from the bottom to the top, and which of a model's inputs lies below them."""
+
+    grids: tuple[Grid, ...] = (Grid(),)
+    source: int = 0
+
+    def reach(self, pixel: int) -> tuple[int, int]:
+        """The first and the last input pixel that are read for one pixel."""
+        first = last = pixel
+        for grid in reversed(self.grids):
+            first, last = (grid.ratio * first + grid.first) // grid.parts, (grid.ratio * last + grid.last) // grid.parts
+        return first, last
 
 
 class Field(NamedTuple):
     """What one pixel of a map can see along one axis: the paths that lead to it, or the whole image.
 
-    >>> Field().through(window(3, stride=2)).through(window(3)).size()
+    >>> look, dilated = Grid(last=2), Grid(last=24)  # three taps side by side, and three taps 12 apart
+    >>> Field().through(look._replace(ratio=2)).through(look).size()
     7
-    >>> merge([Field(), Field().through(window(3, dilation=12))]).size(), Field().whole().size()
+    >>> merge([Field(), Field().through(dilated)]).size(), Field().whole().size()
     (25, 'all')
     """
 
-    paths: frozenset[Path] = frozenset([(Grid(),)])
+    paths: frozenset[Path] = frozenset([Path()])
     everything: bool = False
 
     def through(self, grid: Grid) -> "Field":
         """Behind a layer that reads as `grid` says."""
-        return self._replace(paths=frozenset((*path[:-1], *grid.behind(path[-1])) for path in self.paths))
+        paths = (path._replace(grids=(*path.grids[:-1], *grid.behind(path.grids[-1]))) for path in self.paths)
+        return self._replace(paths=frozenset(paths))
 
     def whole(self) -> "Field":
         """Behind a mean over the whole map."""
@@ -58,65 +71,27 @@ class Field(NamedTuple):
 
         It is that of the pixel that sees most, in a map of so many `pixels`: behind an upsampling they differ.
         """
-        if self.everything:
-            return "all"
-        steps = {prod(Fraction(grid.ratio, grid.parts) for grid in path) for path in self.paths}
-        period = lcm(*(prod(grid.parts for grid in path) for path in self.paths))
-        places = range(min(period, pixels) if len(steps) == 1 else pixels)  # paths of unlike steps drift apart
-        return max(last - first + 1 for first, last in map(self.reach, places))
-
-    def reach(self, pixel: int) -> tuple[int, int]:
-        """The first and the last input pixel that any path reads for one pixel."""
-        first, last = zip(*(_reach(path, pixel) for path in self.paths), strict=True)
-        return min(first), max(last)
+        inputs = {path.source for path in self.paths}
+        sizes = (_hull([path for path in self.paths if path.source == source], pixels) for source in inputs)
+        return "all" if self.everything else max(sizes)
 
 
 def merge(fields: Iterable[Field]) -> Field:
     """Where branches are added or concatenated. Paths that differ only in what their last grid reads become their hull."""
-    fields = list(fields)
-    hulls: dict[tuple[Path, int, int], Grid] = {}
-    for *below, top in (path for field in fields for path in field.paths):
-        key = (tuple(below), top.ratio, top.parts)
-        known = hulls.get(key, top)
-        hulls[key] = top._replace(first=min(top.first, known.first), last=max(top.last, known.last))
-    return Field(frozenset((*below, top) for (below, _, _), top in hulls.items()), any(field.everything for field in fields))
+    fields = set(fields)
+    hulls: dict[tuple[Path, Grid], Path] = {}
+    for path in (path for field in fields for path in field.paths):
+        *below, top = path.grids
+        key = path._replace(grids=tuple(below)), top._replace(first=0, last=0)
+        known = hulls.get(key, path).grids[-1]
+        top = top._replace(first=min(top.first, known.first), last=max(top.last, known.last))
+        hulls[key] = path._replace(grids=(*below, top))
+    return Field(frozenset(hulls.values()), any(field.everything for field in fields))
 
 
-def _reach(path: Path, pixel: int) -> tuple[int, int]:
-    first = last = pixel
-    for grid in reversed(path):
-        first, last = (grid.ratio * first + grid.first) // grid.parts, (grid.ratio * last + grid.last) // grid.parts
-    return first, last
-
-
-def window(kernel: int, *, stride: int = 1, dilation: int = 1, padding: int = 0) -> Grid:
-    """A convolution or a pooling; `padding` is that before the map."""
-    return Grid(stride, 1, -padding, (kernel - 1) * dilation - padding)
-
-
-def transposed(kernel: int, *, stride: int = 1, dilation: int = 1, padding: int = 0) -> Grid:
-    """A transposed convolution: pixel i reads from (i + padding - extent) / stride, rounded up, to (i + padding) / stride."""
-    return Grid(1, stride, padding - (kernel - 1) * dilation + stride - 1, padding)
-
-
-def bilinear(before: int, after: int, *, corners: bool) -> Grid:
-    """Two neighbors are read, one where the grids coincide."""
-    if corners:
-        parts = max(after - 1, 1)
-        return _lowest_terms(Grid(before - 1, parts, 0, parts - 1))
-    return _lowest_terms(Grid(2 * before, 2 * after, before - after, before + after - 1))
-
-
-def nearest(before: int, after: int) -> Grid:
-    """One pixel is read."""
-    return _lowest_terms(Grid(before, after))
-
-
-def bins(before: int, after: int) -> Grid:
-    """Adaptive pooling: bin i reads from i * before / after, rounded down, to (i + 1) * before / after, rounded up."""
-    return _lowest_terms(Grid(before, after, 0, before - 1))
-
-
-def _lowest_terms(grid: Grid) -> Grid:
-    common = gcd(grid.ratio, grid.parts)
-    return Grid(grid.ratio // common, grid.parts // common, grid.first // common, grid.last // common)
+def _hull(paths: Sequence[Path], pixels: int) -> int:
+    steps = {prod(Fraction(grid.ratio, grid.parts) for grid in path.grids) for path in paths}
+    period = lcm(*(prod(grid.parts for grid in path.grids) for path in paths))
+    places = range(min(period, pixels) if len(steps) == 1 else pixels)  # paths of unlike steps drift apart
+    reaches = ([path.reach(place) for path in paths] for place in places)
+    return max(max(last for _, last in reach) - min(first for first, _ in reach) + 1 for reach in reaches)

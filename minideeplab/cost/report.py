@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minideeplab.cost.field import Field, Size, bilinear, bins, merge, nearest, transposed, window
+from minideeplab.cost.field import Field, Path, Size, merge
+from minideeplab.cost.reading import FIELDS
 from minideeplab.cost.table import Table
 from minideeplab.geometry import require_positive
 
@@ -119,10 +120,12 @@ def profile(model: nn.Module, *shapes: Sequence[int]) -> Report:
     if not shapes:
         raise ValueError("profile needs the shape of the input, for instance (1, 3, 513, 513)")
     for shape in shapes:
+        if not isinstance(shape, Sequence):
+            raise TypeError(f"profile takes the shape of each input, for instance (1, 3, 513, 513), got {shape!r}")
         require_positive(**{f"{tuple(shape)}[{axis}]": size for axis, size in enumerate(shape)})
-    twin = meta_twin(model).eval()
-    dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
     try:
+        twin = meta_twin(model).eval()
+        dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
         inputs = [torch.empty(*shape, dtype=dtype, device="meta") for shape in shapes]
         with torch.no_grad(), _Trace(twin, inputs) as trace:
             output = twin(*inputs)
@@ -154,7 +157,8 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.rows: list[Row] = []
         self.model, self.counted = model, set[int]()
-        self.fields: dict[int, tuple[Field, Field]] = {id(x): (Field(), Field()) for x in inputs}
+        fields = (Field(frozenset([Path(source=number)])) for number in range(len(inputs)))
+        self.fields: dict[int, tuple[Field, Field]] = {id(x): (field,) * 2 for x, field in zip(inputs, fields, strict=True)}
         self.alive: list[Any] = list(inputs)  # an id is unique only while its tensor lives
         self.running: list[dict[str, Any]] = []  # the modules that run, innermost last
         for name, module in model.named_modules():
@@ -201,8 +205,8 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.running[-1]["macs"] += macs
             self.running[-1]["kind"] = kind
         fields = self._merged(args)
-        if name in _FIELDS:
-            fields = (_FIELDS[name](args, result, fields[0], -2), _FIELDS[name](args, result, fields[1], -1))
+        if name in FIELDS:
+            fields = (FIELDS[name](args, result, fields[0], -2), FIELDS[name](args, result, fields[1], -1))
         for tensor in _tensors(result):
             self.fields[id(tensor)] = fields
             self.alive.append(tensor)
@@ -240,84 +244,4 @@ _MACS: dict[str, Callable[[Any, Any], tuple[str, int]]] = {
     "mm": partial(_matmul_macs, first=0),
     "bmm": partial(_matmul_macs, first=0),
     "addmm": partial(_matmul_macs, first=1),
-}
-
-
-def _per_axis(values: Sequence[int], axis: int, default: int) -> int:
-    return values[axis if len(values) > 1 else 0] if values else default
-
-
-def _see_convolution(args: Any, result: Tensor, field: Field, axis: int) -> Field:
-    _, weight, _, stride, padding, dilation, is_transposed, _, _ = args
-    if weight.dim() - 2 < -axis:
-        return field  # a 1-D convolution has columns only
-    look = transposed if is_transposed else window
-    step, rate, before = (_per_axis(values, axis, 1) for values in (stride, dilation, padding))
-    return field.through(look(weight.shape[axis], stride=step, dilation=rate, padding=before))
-
-
-def _see_pool(args: Any, result: Any, field: Field, axis: int, *, dilated: bool) -> Field:
-    kernel = _per_axis(args[1], axis, 1)
-    stride = _per_axis(args[2] if len(args) > 2 else [], axis, kernel)
-    padding = _per_axis(args[3] if len(args) > 3 else [], axis, 0)
-    dilation = _per_axis(args[4], axis, 1) if dilated and len(args) > 4 else 1
-    return field.through(window(kernel, stride=stride, dilation=dilation, padding=padding))
-
-
-def _see_bins(args: Any, result: Any, field: Field, axis: int) -> Field:
-    before, after = args[0].shape[axis], _per_axis(args[1], axis, 1)
-    return field.whole() if after == 1 else field.through(bins(before, after))
-
-
-def _see_mean(args: Any, result: Tensor, field: Field, axis: int) -> Field:
-    axes = args[0].dim()
-    dims = [dim % axes for dim in args[1] or range(axes)] if len(args) > 1 else range(axes)
-    return field.whole() if axes + axis in dims else field
-
-
-def _see_bilinear(args: Any, result: Tensor, field: Field, axis: int) -> Field:
-    return field.through(bilinear(args[0].shape[axis], result.shape[axis], corners=args[2]))
-
-
-def _see_nearest(args: Any, result: Tensor, field: Field, axis: int) -> Field:
-    return field.through(nearest(args[0].shape[axis], result.shape[axis]))
-
-
-def _see_unpool(args: Any, result: Tensor, field: Field, axis: int) -> Field:
-    return field.through(nearest(1, max(result.shape[axis] // args[0].shape[axis], 1)))
-
-
-def _see_slice(args: Any, result: Tensor, field: Field, axis: int) -> Field:
-    x, dim, start = args[0], args[1] if len(args) > 1 else 0, args[2] if len(args) > 2 else 0
-    if dim % x.dim() != x.dim() + axis:
-        return field
-    return field.through(window(1, stride=args[4] if len(args) > 4 else 1, padding=-((start or 0) % x.shape[axis])))
-
-
-def _see_padding(args: Any, result: Tensor, field: Field, axis: int) -> Field:
-    before = args[1][-2 * axis - 2 : -2 * axis - 1]
-    return field.through(window(1, padding=before[0])) if before else field
-
-
-def _see_all(args: Any, result: Tensor, field: Field, axis: int) -> Field:
-    return field.whole()
-
-
-_FIELDS: dict[str, Callable[[Any, Any, Field, int], Field]] = {
-    "convolution": _see_convolution,
-    "max_pool2d_with_indices": partial(_see_pool, dilated=True),
-    "avg_pool2d": partial(_see_pool, dilated=False),
-    "_adaptive_avg_pool2d": _see_bins,
-    "adaptive_max_pool2d": _see_bins,
-    "mean": _see_mean,
-    "sum": _see_mean,
-    "amax": _see_mean,
-    "upsample_bilinear2d": _see_bilinear,
-    "upsample_nearest2d": _see_nearest,
-    "max_unpool2d": _see_unpool,
-    "slice": _see_slice,
-    "constant_pad_nd": _see_padding,
-    "mm": _see_all,
-    "bmm": _see_all,
-    "addmm": _see_all,
 }
