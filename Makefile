@@ -5,14 +5,15 @@ LAB_FLAGS ?=
 NOTEBOOK  ?=
 
 venv   := .venv
+peers  := .venv-peers
 python := $(CURDIR)/$(venv)/bin/python
 pytest := $(python) -m pytest -p no:cacheprovider
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
-test check notebooks mutants browser: export OMP_NUM_THREADS := 1
-test check notebooks mutants browser: export OMP_WAIT_POLICY := passive
+test check notebooks mutants browser parity: export OMP_NUM_THREADS := 1
+test check notebooks mutants browser parity: export OMP_WAIT_POLICY := passive
 
-.PHONY: help lab test check notebooks mutants browser setup clean
+.PHONY: help lab test check notebooks mutants browser parity setup clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -45,6 +46,9 @@ mutants: $(venv)/test.stamp  ## break a copy of the library in known ways: each 
 browser: $(venv)/browser.stamp  ## run notebook 01 in a real JupyterLab in headless Chromium; another one: NOTEBOOK=04
 	@$(python) tests/gate/browser.py $(or $(NOTEBOOK),01)
 
+parity: $(peers)/peers.stamp  ## the same numbers as timm, torchvision and smp; their environment takes 5.5 GB
+	@$(peers)/bin/python -m pytest -p no:cacheprovider -q tests/peers
+
 setup: $(venv)/test.stamp $(venv)/lint.stamp $(venv)/browser.stamp  ## install everything the targets need, in advance
 
 clean:  ## remove caches and build/; rm -r .venv starts over
@@ -62,4 +66,11 @@ $(venv)/%.stamp: pyproject.toml constraints.txt | $(venv)/bin/python
 	@$(python) -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]" > $(venv)/$*.log 2>&1 || { tail -n 20 $(venv)/$*.log; exit 1; }
 	@mkdir -p $(venv)/share/jupyter/lab/settings
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $(venv)/share/jupyter/lab/settings/overrides.json
+	@touch $@
+
+$(peers)/peers.stamp: tests/peers/requirements.txt
+	@echo "setting up $(peers) (5.5 GB, log: $(peers)/peers.log)"
+	@$(PYTHON) -m venv --clear $(peers)
+	@{ $(peers)/bin/python -m pip install --disable-pip-version-check -r $< && \
+	$(peers)/bin/python -m pip install --disable-pip-version-check --no-deps -e . ; } > $(peers)/peers.log 2>&1 || { tail -n 20 $(peers)/peers.log; exit 1; }
 	@touch $@

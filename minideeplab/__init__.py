@@ -16,6 +16,7 @@ from minideeplab.blocks.extreme import (
 from minideeplab.blocks.inception import Inception8, Inception17, Inception35, ReductionTo8, ReductionTo17
 from minideeplab.blocks.separable import SeparableConv2d, SeparableConvBN, dense_kernel, separable_share, separable_terms
 from minideeplab.networks.aligned_xception import AlignedBlock, AlignedXception, Features, xception41, xception65, xception71
+from minideeplab.networks.classifier import Classifier
 from minideeplab.networks.deeplab import DeepLabV3, DeepLabV3Plus
 from minideeplab.networks.heads import PyramidPooling, UnpoolingDecoder, pool_and_remember
 from minideeplab.networks.inception_v3 import InceptionV3
@@ -26,6 +27,7 @@ __all__ = [
     "ASPP",
     "AlignedBlock",
     "AlignedXception",
+    "Classifier",
     "ConvBN",
     "ConvBNReLU",
     "Decoder",

@@ -1,0 +1,251 @@
+"""Other people's weights in: their arrays -> our state dict, by renaming and transposition alone (tables: `names`).
+
+`from_tensorflow`, `from_keras`, `from_timm` and `from_torchvision` translate; `load` compares everything and only then
+loads; `save` and `read` keep the result as safetensors. None of the frameworks is imported, nothing is ever unpickled.
+"""
+
+import importlib
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from minideeplab import keras_file, names
+
+Arrays = Mapping[str, NDArray[Any]]
+
+EXPORT = """pip install tensorflow; or let any machine that has it export once, and read the .npz:
+  import numpy, tensorflow as tf
+  reader = tf.train.load_checkpoint("PREFIX")
+  numpy.savez("weights.npz", **{name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()})"""
+
+# {their last word: (ours, their axes in our order)}; TensorFlow keeps kernels as (k_h, k_w, C_in, C_out) or (k_h, k_w, C, 1).
+DENSE, DEPTHWISE = (3, 2, 0, 1), (2, 3, 0, 1)
+TENSORFLOW_ARRAYS: Mapping[str, tuple[str, tuple[int, ...]]] = {
+    "weights": ("weight", DENSE), "depthwise_weights": ("weight", DEPTHWISE), "biases": ("bias", (0,)),
+    "gamma": ("weight", (0,)), "beta": ("bias", (0,)),
+    "moving_mean": ("running_mean", (0,)), "moving_variance": ("running_var", (0,)),
+}  # fmt: skip
+# Keras numbers the arrays of a layer; how many there are, and of which rank, says which layer it is.
+BATCH_NORM = (("weight", (0,)), ("bias", (0,)), ("running_mean", (0,)), ("running_var", (0,)))
+KERAS_ARRAYS: Mapping[tuple[int, ...], Sequence[tuple[str, tuple[int, ...]]]] = {
+    (4,): (("weight", DENSE),),
+    (4, 4): (("depthwise.weight", DEPTHWISE), ("pointwise.weight", DENSE)),
+    (2, 1): (("weight", (1, 0)), ("bias", (0,))),
+    (1, 1, 1, 1): BATCH_NORM,
+    (1, 1, 1): BATCH_NORM[1:],
+}
+
+
+class State(dict[str, Tensor]):
+    """A state dict that says what it is: `ignored` lists arrays of the source that no network needs, `about` describes it."""
+
+    def __init__(
+        self, arrays: Mapping[str, Tensor], *, ignored: Iterable[str] = (), about: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(arrays)
+        self.ignored, self.about = sorted(ignored), dict(about or {})
+
+
+def tensor(name: str, array: NDArray[Any], axes: Sequence[int]) -> Tensor:
+    """A copy with its axes in our order."""
+    if array.ndim != len(axes):
+        raise ValueError(f"{name} should have {len(axes)} axes, its shape is {array.shape}")
+    if array.dtype.kind != "f":
+        raise ValueError(f"{name} should hold floating-point numbers, it is {array.dtype}")
+    return torch.from_numpy(np.array(array.transpose(axes), dtype=np.float32, order="C"))
+
+
+def check_known(unknown: Sequence[str], source: str) -> None:
+    """Raise if names were left over, with the reason where they belong to another network."""
+    for name in unknown:
+        for pattern, reason in names.ANOTHER_NETWORK.items():
+            if re.fullmatch(pattern, name):
+                raise ValueError(f"{reason} (seen by {name!r})")
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise ValueError(f"{len(unknown)} names are not those of a network this library has ({source}): {shown}")
+
+
+def from_tensorflow(arrays: Arrays) -> State:
+    """The authors' checkpoint, {TensorFlow variable name: array} -> state dict.
+
+    xception_41, 65, 71 and resnet_v1_50 or 101 beta, as `DeepLabV3`, `DeepLabV3Plus` (separable or dense) or ImageNet
+    `Classifier`. The step counter, momentum and moving-average shadows are left out and listed in `.ignored`.
+    """
+    state, ignored, unknown = {}, [], []
+    for name, array in arrays.items():
+        match = re.fullmatch(r"(.+?)(_depthwise|_pointwise)?(/BatchNorm)?/(\w+)", name)
+        if re.fullmatch(r"global_step|.*/(Momentum|ExponentialMovingAverage)", name):
+            ignored.append(name)
+        elif match and match[4] in TENSORFLOW_ARRAYS and (layer := names.rename(match[1], names.TENSORFLOW)):
+            half = match[2] and match[2].replace("_", ".") + ("_bn" if match[3] else "")
+            part = half or ("" if layer == "classify" else ".bn" if match[3] else ".conv")
+            leaf, axes = TENSORFLOW_ARRAYS[match[4]]
+            state[f"{layer}{part}.{leaf}"] = tensor(name, array, axes)
+        else:
+            unknown.append(name)
+    check_known(unknown, "the authors' TensorFlow checkpoints")
+    return State(state, ignored=ignored)
+
+
+def read_tensorflow(path: str | Path) -> dict[str, NDArray[Any]]:
+    """Arrays of a checkpoint, given by its prefix (needs TensorFlow), or of an `.npz` (needs nothing)."""
+    path = Path(path)
+    if path.suffix == ".npz":
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is no complete .npz of plain arrays: {error}") from error
+    prefix = path.with_suffix("") if path.suffix == ".index" else path
+    if not prefix.with_name(prefix.name + ".index").exists():
+        raise FileNotFoundError(f"no checkpoint {prefix}: it would have {prefix.name}.index beside its data")
+    try:
+        tensorflow = importlib.import_module("tensorflow")
+    except ImportError as error:
+        raise ImportError(f"reading a TensorFlow checkpoint needs TensorFlow: {EXPORT}") from error
+    try:
+        reader = tensorflow.train.load_checkpoint(str(prefix))
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except Exception as error:  # TensorFlow raises its own kinds
+        raise ValueError(f"{prefix} is no complete checkpoint: {error}") from error
+
+
+def from_keras(path: str | Path) -> State:
+    """Keras's Xception or InceptionV3 from `.h5`, `.weights.h5` or `.keras`, alone or inside a larger model.
+
+    A model without Keras's own top has no `classify`: keep the network's by `load(net, net.state_dict() | state)`.
+    Layers around the network are listed in `.ignored`. InceptionV3 has no batch-norm gamma in Keras: it is 1.
+    """
+    layers = keras_file.read(path)
+    xception = "block1_conv1" in layers
+    state, ignored = {}, []
+    for name, arrays in keras_file.count_unnamed(layers).items():
+        rules = names.KERAS_XCEPTION if xception else names.KERAS_INCEPTION_V3
+        layer, kinds = names.rename(name, rules), KERAS_ARRAYS.get(tuple(array.ndim for array in arrays))
+        if layer is None or kinds is None:
+            ignored.append(name)
+            continue
+        for (leaf, axes), array in zip(kinds, arrays):
+            state[f"{layer}.{leaf}"] = tensor(name, array, axes)
+        if kinds == BATCH_NORM[1:]:
+            state[f"{layer}.weight"] = torch.ones(len(arrays[0]))
+    convolutions, expected = sum(value.dim() == 4 for value in state.values()), 74 if xception else 94
+    if convolutions != expected:
+        network = "Xception" if xception else "InceptionV3"
+        raise ValueError(f"{path} holds {convolutions} kernels under Keras's names; its {network} has {expected}")
+    return State(state, ignored=ignored)
+
+
+def renamed(state: Mapping[str, Tensor], rules: names.Rules, source: str, ignore: str = "(?!)") -> State:
+    """PyTorch to PyTorch: only names change."""
+    ours, ignored, unknown = {}, [], []
+    for name, value in state.items():
+        layer, _, leaf = name.rpartition(".")
+        if re.fullmatch(ignore, name):
+            ignored.append(name)
+        elif place := names.rename(layer, rules):
+            ours[f"{place}.{leaf}"] = value.detach().clone()
+        else:
+            unknown.append(name)
+    check_known(unknown, source)
+    return State(ours, ignored=ignored)
+
+
+def from_timm(state: Mapping[str, Tensor]) -> State:
+    """timm's `state_dict()` of legacy_xception, xception41, 65, 71 (for `Classifier`) or inception_v3.
+
+    timm runs legacy_xception with eps 1e-5 and a symmetric max pool; the weights it carries were trained, and run here,
+    with Keras's 1e-3 and TensorFlow's pool.
+    """
+    if any(name.startswith("Conv2d_1a") for name in state):
+        return from_torchvision(state)
+    if any(name.startswith("blocks.") for name in state):
+        blocks = 1 + max(int(name.split(".")[1]) for name in state if re.match(r"blocks\.\d", name))
+        ours = renamed(state, names.timm_aligned_xception(blocks), "timm's xception41, 65, 71")
+        if (head := ours.get("classify.weight")) is not None:
+            ours["classify.weight"] = head[:, :, None, None]  # a linear layer there, a 1 x 1 convolution here
+        return ours
+    return renamed(state, names.TIMM_LEGACY_XCEPTION, "timm's legacy_xception")
+
+
+def from_torchvision(state: Mapping[str, Tensor]) -> State:
+    """torchvision's `state_dict()` of inception_v3 (the auxiliary head is left out) or of an `ASPP`.
+
+    torchvision's average pool counts the padding, ours (as Keras and slim) does not: outputs differ at the borders.
+    """
+    if "convs.0.0.weight" not in state:
+        return renamed(state, names.TORCH_INCEPTION_V3, "torchvision's inception_v3 and ASPP", ignore=r"AuxLogits\..*")
+    branches = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("convs."))
+    ours = renamed(state, names.torchvision_aspp(branches), "torchvision's ASPP")
+    if (weight := ours.get("project.conv.weight")) is not None:  # image pooling: last there, first here
+        ours["project.conv.weight"] = weight.roll(weight.shape[1] // branches, dims=1)
+    return ours
+
+
+def load(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Compare every name, shape and number first; raise one ValueError that lists all that is wrong, or load.
+
+    A failed load leaves `net` untouched. Batch norm's `num_batches_tracked`, which only training without momentum reads
+    and other frameworks do not know, may be missing.
+    """
+    own, kind, wrong = net.state_dict(), type(net).__name__, []
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    wrong += [f"missing  {name} {tuple(own[name].shape)}" for name in missing]
+    wrong += [f"extra    {name} {tuple(value.shape)}" for name, value in state.items() if name not in own]
+    for name in own.keys() & state.keys():
+        ours, theirs = own[name], state[name]
+        if ours.shape != theirs.shape:
+            wrong.append(f"shape    {name} is {tuple(theirs.shape)}, {kind} needs {tuple(ours.shape)}")
+        elif ours.is_floating_point() != theirs.is_floating_point():
+            wrong.append(f"kind     {name} is {theirs.dtype}, {kind} needs {ours.dtype}")
+        elif not theirs.isfinite().all():
+            wrong.append(f"numbers  {name} holds NaN or infinity")
+    if wrong:
+        raise ValueError("\n  ".join([f"{len(wrong)} arrays do not fit {kind}, nothing was loaded:", *sorted(wrong)]))
+    net.load_state_dict(own | dict(state))
+
+
+def save(
+    state: Mapping[str, Tensor], path: str | Path, *, about: Mapping[str, str] | None = None, overwrite: bool = False,
+) -> None:  # fmt: skip
+    """Write a safetensors file, whole or not at all; `about` is its header. An existing file stays, unless `overwrite`."""
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists already: choose another name, or overwrite it on purpose")
+    safetensors = needs("safetensors.torch")
+    with TemporaryDirectory(dir=path.parent, prefix=".minideeplab-") as folder:
+        whole = Path(folder) / path.name
+        safetensors.save_file({name: value.contiguous() for name, value in state.items()}, whole, metadata=dict(about or {}))
+        os.replace(whole, path)
+
+
+def read(path: str | Path) -> State:
+    """A state dict from a safetensors file, ours or anyone's; `.about` is its header."""
+    safetensors = needs("safetensors")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return State({name: file.get_tensor(name) for name in file.keys()}, about=file.metadata())
+    except FileNotFoundError:
+        raise
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is no complete safetensors file: {error}") from error
+
+
+def needs(module: str) -> Any:
+    """An optional dependency, or the line that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{module} is not installed: pip install 'minideeplab[weights]'") from error
