@@ -1,0 +1,54 @@
+"""What the notebooks need beside the subject: show a figure, compare a guess, check an exercise."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, equal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def show(figure: "Figure", *, alt: str) -> None:
+    """Display a figure as a picture; `alt` says in words what it shows, for those who do not see it."""
+    from IPython.display import display
+
+    if not alt.strip():
+        raise ValueError("a figure needs an alt text that says what it shows, got an empty one")
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=80, metadata={"Software": None})
+    data = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": f"Figure: {alt}"}
+    display(data, metadata={"image/png": {"alt": alt}}, raw=True)  # type: ignore[no-untyped-call]
+
+
+def compare_guess(guess: float | None, truth: float) -> None:
+    """Print a guess beside what was counted; nothing is wrong with not guessing."""
+    if guess is None:
+        print("no guess yet")
+    elif guess == truth:
+        print(f"your guess {guess:,} is exact")
+    elif guess * truth <= 0:
+        print(f"your guess {guess:,}, counted {truth:,}")
+    else:
+        times = max(guess / truth, truth / guess)
+        print(f"your guess {guess:,}, counted {truth:,}: {'above' if guess > truth else 'below'} by a factor of {times:.1f}")
+
+
+def check(function: Callable[..., Any], cases: Mapping[tuple[Any, ...], Any]) -> None:
+    """Try an exercise on cases {arguments: expected result}, and say which come out right. A stub returns None."""
+    results = [function(*arguments) for arguments in cases]
+    if all(result is None for result in results):
+        print(f"not tried yet: write {function.__name__}, then run this cell")
+        return
+    wrong = [(case, got, want) for (case, want), got in zip(cases.items(), results, strict=True) if not _same(got, want)]
+    for arguments, got, want in wrong:
+        print(f"{function.__name__}{arguments if len(arguments) > 1 else f'({arguments[0]!r})'} gives {got}, expected {want}")
+    print(f"all {len(cases)} right" if not wrong else f"{len(cases) - len(wrong)} of {len(cases)} right")
+
+
+def _same(got: Any, want: Any) -> bool:
+    if isinstance(want, Tensor):
+        return isinstance(got, Tensor) and got.shape == want.shape and equal(got.to(want.dtype), want)
+    return bool(got == want)
