@@ -7,6 +7,7 @@ or if the unbroken copy is not green. With --all every notebook is run for every
 """
 
 import argparse
+import ast
 import os
 import shutil
 import subprocess
@@ -21,18 +22,66 @@ ROOT = Path(__file__).parents[2]
 
 
 class Mutation(NamedTuple):
-    """One break: the text `old`, found exactly once in `minideeplab/file`, becomes `new`."""
+    """One break: the text `old`, found exactly once at a place of the library, becomes `new`."""
 
     name: str
     catcher: str  # the beginning of the notebook that should notice first
-    file: str
+    place: str  # a file, or file::class, or file::function
     old: str
     new: str
 
+    def broken(self, library: Path) -> tuple[Path, str]:
+        """The file and its new text; ValueError if `old` is not found exactly once."""
+        file, _, name = self.place.partition("::")
+        text = (library / file).read_text(encoding="utf-8")
+        lines, first, last = text.splitlines(keepends=True), 0, None
+        if name:
+            node = next(n for n in ast.parse(text).body if getattr(n, "name", "") == name)
+            first, last = node.lineno - 1, node.end_lineno
+        whole = "".join(lines[first:last])
+        if whole.count(self.old) != 1:
+            raise ValueError(f"{self.name}: its text stands {whole.count(self.old)} times in {self.place}")
+        return library / file, "".join([*lines[:first], whole.replace(self.old, self.new), *(lines[last:] if last else [])])
 
+
+# fmt: off
 MUTATIONS = [
-    Mutation("the kernel is flipped", "01", "blocks/convolution.py", "weight[o, c, u, v]", "weight[o, c, -1 - u, -1 - v]"),
+    Mutation("the kernel is flipped", "01", "blocks/convolution.py",
+             "weight[o, c, u, v]", "weight[o, c, -1 - u, -1 - v]"),
+    Mutation("output sizes are rounded up", "01", "geometry.py",
+             "(room - extent) // stride + 1", "-(-(room - extent) // stride) + 1"),
+    Mutation("the receptive field forgets strides", "01", "geometry.py",
+             "        jump *= stride\n", ""),
+    Mutation("a formula counts FLOPs for MACs", "01", "cost/formulas.py::convolution",
+             "Cost(params, params", "Cost(params, 2 * params"),
+    Mutation("the report counts weights once, not once a pixel", "01", "cost/report.py",
+             "len(x) * places * weight.numel()", "len(x) * weight.numel()"),
+    Mutation("the report takes depthwise for dense", "04", "cost/report.py",
+             "places * weight.numel()", "places * weight.numel() * groups"),
+    Mutation("the report lets a 1 x 1 see a neighbor", "04", "cost/field.py",
+             "(kernel - 1) * dilation - padding)", "kernel * dilation - padding)"),
+    Mutation("order swapped: mix, then look", "04", "blocks/separable.py::SeparableConv2d",
+             "self.pointwise(self.depthwise(x))",
+             "F.conv2d(self.pointwise(x), self.depthwise.weight[:1].expand(len(self.pointwise.weight), -1, -1, -1), "
+             "padding=self.depthwise.padding, groups=len(self.pointwise.weight))"),
+    Mutation("depthwise without groups", "04", "blocks/separable.py::SeparableConv2d",
+             "groups=in_channels, ", ""),
+    Mutation("a bias sneaks into the pointwise half", "04", "blocks/separable.py::SeparableConv2d",
+             "out_channels, 1, bias=False", "out_channels, 1"),
+    Mutation("a ReLU between the halves", "04", "blocks/separable.py::SeparableConv2d",
+             "self.pointwise(self.depthwise(x))", "self.pointwise(F.relu(self.depthwise(x)))"),
+    Mutation("padding does not follow dilation", "04", "geometry.py",
+             "return extent // 2", "return kernel_size // 2"),
+    Mutation("the sum of separable kernels forgets the singular values", "04", "blocks/separable.py",
+             "(u * s[:, None])", "u"),
+    Mutation("upsampling does not put corners on corners", "00", "blocks/convolution.py",
+             "align_corners=True", "align_corners=False"),
+    Mutation("the output stride is ignored", "00", "geometry.py",
+             "steps.append(Step(1, dilation))", "steps.append(Step(stride, dilation))"),
+    Mutation("the photograph is not scaled to [-1, 1]", "01", "plot.py",
+             ".permute(0, 3, 1, 2) * 2 - 1", ".permute(0, 3, 1, 2)"),
 ]
+# fmt: on
 
 
 def notebooks(first: str = "") -> list[str]:
@@ -63,8 +112,8 @@ def red_notebooks(mutation: Mutation, every: bool) -> list[str]:
     """The notebooks that a break turns red; only the first unless `every`."""
     with tempfile.TemporaryDirectory(prefix="minideeplab-mutant-") as folder:
         copy(Path(folder))
-        path = Path(folder, "minideeplab", mutation.file)
-        path.write_text(path.read_text(encoding="utf-8").replace(mutation.old, mutation.new), encoding="utf-8")
+        path, text = mutation.broken(Path(folder, "minideeplab"))
+        path.write_text(text, encoding="utf-8")
         red: list[str] = []
         for notebook in notebooks(mutation.catcher):
             if (every or not red) and is_red(Path(folder), notebook):
@@ -85,8 +134,11 @@ def the_copy_is_what_runs() -> list[str]:
 
 def not_once(mutation: Mutation) -> list[str]:
     """A complaint if the text to break is not there exactly once."""
-    count = (ROOT / "minideeplab" / mutation.file).read_text(encoding="utf-8").count(mutation.old)
-    return [] if count == 1 else [f"{mutation.name}: its text stands {count} times in {mutation.file}"]
+    try:
+        mutation.broken(ROOT / "minideeplab")
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def main() -> int:
