@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minideeplab.cost.field import Field, Path, Size, merge
+from minideeplab.cost.memory import Operation, peak_bytes
 from minideeplab.cost.reading import FIELDS
 from minideeplab.cost.table import Table
 from minideeplab.geometry import require_positive
@@ -36,15 +37,17 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """The rows of a network, in the order they ran, and the receptive field of its output.
+    """The rows of a network, in the order they ran, the receptive field of its output, and its peak activation memory.
 
-    Prints as text, shows as a table in Jupyter.
+    `peak_bytes` is the largest sum of activations alive at once, as `peak_bytes` of `minideeplab.cost.memory` defines it,
+    in the network's own number format. Prints as text, shows as a table in Jupyter.
     """
 
     model: str
     inputs: tuple[tuple[int, ...], ...]
     rows: tuple[Row, ...]
     receptive_field: Size
+    peak_bytes: int
 
     @property
     def params(self) -> int:
@@ -92,17 +95,23 @@ class Report:
 
 
 def compare(reports: Mapping[str, Report]) -> Table:
-    """Several networks side by side, with ratios to the first."""
+    """Several networks side by side, with ratios to the first, shares of the MACs by kind, and peak activation memory."""
     if not reports:
         raise ValueError("compare needs at least one report, got none")
     first, rows = next(iter(reports.values())), []
     for name, report in reports.items():
         params = f"{report.params / first.params:.2f}" if first.params else ""
         macs = f"{report.macs / first.macs:.2f}" if first.macs else ""
-        rows.append([name, f"{report.params:,}", params, f"{report.macs:,}", macs, str(report.receptive_field)])
+        shares = [f"{float(report.share(kind)):.1%}" for kind in ("depthwise", "pointwise", "dense")]
+        row = [name, f"{report.params:,}", params, f"{report.macs:,}", macs, *shares]
+        rows.append([*row, str(report.receptive_field), f"{report.peak_bytes / 1e6:,.1f}"])
     inputs = " and ".join(sorted({" x ".join(map(str, shape)) for report in reports.values() for shape in report.inputs}))
-    header = ["model", "params", "ratio", "MACs", "ratio", "sees"]
-    return Table(header, rows, f"On {inputs}; ratios to the first row. {CONVENTION}.")
+    header = ["model", "params", "ratio", "MACs", "ratio", "depthwise", "pointwise", "dense", "sees", "peak MB"]
+    caption = (
+        f"On {inputs}; ratios to the first row; depthwise, pointwise, dense: shares of the MACs; sees: receptive field in "
+        f"pixels; peak: activations alive at once, in 10^6 bytes. {CONVENTION}."
+    )
+    return Table(header, rows, caption)
 
 
 def profile(model: nn.Module, *shapes: Sequence[int]) -> Report:
@@ -132,7 +141,8 @@ def profile(model: nn.Module, *shapes: Sequence[int]) -> Report:
     except Exception as error:
         tried = " and ".join(str(tuple(shape)) for shape in shapes)
         raise ValueError(f"{type(model).__name__} cannot run on {tried}: {error}") from error
-    return Report(type(model).__name__, tuple(tuple(shape) for shape in shapes), tuple(trace.finish()), trace.sees(output))
+    sizes = tuple(tuple(shape) for shape in shapes)
+    return Report(type(model).__name__, sizes, tuple(trace.finish()), trace.sees(output), trace.peak_bytes(output))
 
 
 def meta_twin(model: nn.Module) -> nn.Module:
@@ -160,6 +170,8 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         fields = (Field(frozenset([Path(source=number)])) for number in range(len(inputs)))
         self.fields: dict[int, tuple[Field, Field]] = {id(x): (field,) * 2 for x, field in zip(inputs, fields, strict=True)}
         self.alive: list[Any] = list(inputs)  # an id is unique only while its tensor lives
+        self.pieces = {_piece(tensor) for tensor in [*model.parameters(), *model.buffers()]}  # weights are no activations
+        self.operations = [Operation([], self._new(inputs))]
         self.running: list[dict[str, Any]] = []  # the modules that run, innermost last
         for name, module in model.named_modules():
             module.register_forward_pre_hook(self._enter)
@@ -190,6 +202,17 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         sizes = rows.size(height), columns.size(width)
         return "all" if "all" in sizes else max(sizes)
 
+    def peak_bytes(self, output: Any) -> int:
+        """Activations alive at once; the output lives to the end."""
+        return peak_bytes([*self.operations, Operation([_piece(tensor) for tensor in _tensors(output)], {})])
+
+    def _new(self, results: Any) -> dict[int, int]:
+        """The pieces of memory that no tensor before had, and their bytes."""
+        new = {_piece(tensor): tensor.untyped_storage().nbytes() for tensor in _tensors(results)}
+        new = {piece: size for piece, size in new.items() if piece not in self.pieces}
+        self.pieces.update(new)
+        return new
+
     def finish(self) -> list[Row]:
         """The rows, and those of modules that hold parameters and never ran."""
         for name, module in self.model.named_modules():
@@ -207,6 +230,7 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         fields = self._merged(args)
         if name in FIELDS:
             fields = (FIELDS[name](args, result, fields[0], -2), FIELDS[name](args, result, fields[1], -1))
+        self.operations.append(Operation([_piece(tensor) for tensor in _tensors(args)], self._new(result)))
         for tensor in _tensors(result):
             self.fields[id(tensor)] = fields
             self.alive.append(tensor)
@@ -221,6 +245,11 @@ def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     return [tensor for item in value for tensor in _tensors(item)] if isinstance(value, list | tuple) else []
+
+
+def _piece(tensor: Tensor) -> int:
+    """Names the memory behind a tensor; views share it."""
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _kind_of(module: nn.Module) -> str:
