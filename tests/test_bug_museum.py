@@ -73,11 +73,6 @@ def reaches_the_same_pixels(rates: Callable[[int], tuple[int, ...]]) -> bool:
     return len({tuple(rate * stride for rate in rates(stride)) for stride in (8, 16, 32)}) == 1
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 def whole_numbers(*shape: int) -> Tensor:
     return torch.randint(-4, 5, shape).float()
 

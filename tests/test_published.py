@@ -116,6 +116,11 @@ def test_table_3_of_xception_measured_an_inception_v3_that_no_paper_describes():
     assert params(port) + biases + params(net.classify) == XCEPTION_TABLE_3[0].params == 23_626_728
 
 
+def test_the_same_size_within_3_5_percent_holds_for_that_port_only():
+    port, xception = (row.params for row in XCEPTION_TABLE_3)
+    assert port / xception < 1.035 < params(network("InceptionV3")) / xception
+
+
 @pytest.mark.parametrize("row", MAC_COUNTS, ids=named)
 def test_macs_and_what_else_was_counted_are_the_published_billions(row):
     report = profile(network(row.model), (1, 3, 299, 299))
