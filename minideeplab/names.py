@@ -30,22 +30,24 @@ BOTTLENECK = {"shortcut": "shortcut", "conv1": "reduce", "conv2": "look", "conv3
 HALF = {"conv1": "depthwise", "pointwise": "pointwise", "dw": "depthwise", "pw": "pointwise"}
 CONV_BN = ("conv", "bn")
 
-# The authors' checkpoints. The rules name a ConvBN or a SeparableConvBN; which half, and convolution or batch norm, follows.
+# The authors' checkpoints: the layer is what precedes /weights, /depthwise_weights, /biases or /BatchNorm/gamma, ...
+MODULE = r"unit_1/xception_module"
+HALVES = r"separable_conv(\d)_(depthwise|pointwise)"
 TENSORFLOW: Rules = {
     r"xception_\d\d/entry_flow/conv1_(\d)":
         lambda i: f"backbone.root.{i - 1}",
-    r"xception_\d\d/entry_flow/block(\d)/unit_1/xception_module/separable_conv(\d)":
-        lambda block, i: f"backbone.entry_flow.{block - 1}.separable_{i}",
-    r"xception_\d\d/entry_flow/block(\d)/unit_1/xception_module/shortcut":
+    rf"xception_\d\d/entry_flow/block(\d)/{MODULE}/{HALVES}":
+        lambda block, i, half: f"backbone.entry_flow.{block - 1}.separable_{i}.{half}",
+    rf"xception_\d\d/entry_flow/block(\d)/{MODULE}/shortcut":
         lambda block: f"backbone.entry_flow.{block - 1}.shortcut",
-    r"xception_\d\d/middle_flow/block1/unit_(\d+)/xception_module/separable_conv(\d)":
-        lambda unit, i: f"backbone.middle_flow.{unit - 1}.separable_{i}",
-    r"xception_\d\d/exit_flow/block1/unit_1/xception_module/separable_conv(\d)":
-        lambda i: f"backbone.exit_flow.0.separable_{i}",
-    r"xception_\d\d/exit_flow/block1/unit_1/xception_module/shortcut":
+    rf"xception_\d\d/middle_flow/block1/unit_(\d+)/xception_module/{HALVES}":
+        lambda unit, i, half: f"backbone.middle_flow.{unit - 1}.separable_{i}.{half}",
+    rf"xception_\d\d/exit_flow/block1/{MODULE}/{HALVES}":
+        lambda i, half: f"backbone.exit_flow.0.separable_{i}.{half}",
+    rf"xception_\d\d/exit_flow/block1/{MODULE}/shortcut":
         lambda: "backbone.exit_flow.0.shortcut",
-    r"xception_\d\d/exit_flow/block2/unit_1/xception_module/separable_conv(\d)":
-        lambda i: f"backbone.exit_flow.{i}",
+    rf"xception_\d\d/exit_flow/block2/{MODULE}/{HALVES}":
+        lambda i, half: f"backbone.exit_flow.{i}.{half}",
     r"resnet_v1_\d+/conv1_(\d)":
         lambda i: f"backbone.root.{i - 1}",
     r"resnet_v1_\d+/block(\d)/unit_(\d+)/bottleneck_v1/(shortcut|conv\d)":
@@ -54,10 +56,13 @@ TENSORFLOW: Rules = {
         lambda: "classify",
     r"image_pooling":                       lambda: "aspp.branches.0.project",
     r"aspp(\d)":                            lambda i: f"aspp.branches.{i + 1}",
+    r"aspp(\d)_(depthwise|pointwise)":      lambda i, half: f"aspp.branches.{i + 1}.{half}",
     r"concat_projection":                   lambda: "aspp.project",
     r"decoder/feature_projection0":         lambda: "decoder.reduce",
-    r"decoder/decoder_conv([01])":          lambda i: f"decoder.refine.{i}",        # separable
-    r"decoder/decoder_conv0/decoder_conv0_([12])": lambda i: f"decoder.refine.{i - 1}",  # dense
+    r"decoder/decoder_conv([01])_(depthwise|pointwise)":
+        lambda i, half: f"decoder.refine.{i}.{half}",
+    r"decoder/decoder_conv0/decoder_conv0_([12])":
+        lambda i: f"decoder.refine.{i - 1}",
 }
 
 

@@ -83,13 +83,13 @@ def from_tensorflow(arrays: Arrays) -> State:
     """
     state, ignored, unknown = {}, [], []
     for name, array in arrays.items():
-        match = re.fullmatch(r"(.+?)(_depthwise|_pointwise)?(/BatchNorm)?/(\w+)", name)
+        match = re.fullmatch(r"(.+?)(/BatchNorm)?/(\w+)", name)
         if re.fullmatch(r"global_step|.*/(Momentum|ExponentialMovingAverage)", name):
             ignored.append(name)
-        elif match and match[4] in TENSORFLOW_ARRAYS and (layer := names.rename(match[1], names.TENSORFLOW)):
-            half = match[2] and match[2].replace("_", ".") + ("_bn" if match[3] else "")
-            part = half or ("" if layer == "classify" else ".bn" if match[3] else ".conv")
-            leaf, axes = TENSORFLOW_ARRAYS[match[4]]
+        elif match and match[3] in TENSORFLOW_ARRAYS and (layer := names.rename(match[1], names.TENSORFLOW)):
+            half = layer.endswith(("depthwise", "pointwise"))
+            part = ("_bn" if half else ".bn") if match[2] else ("" if half or layer == "classify" else ".conv")
+            leaf, axes = TENSORFLOW_ARRAYS[match[3]]
             state[f"{layer}{part}.{leaf}"] = tensor(name, array, axes)
         else:
             unknown.append(name)
@@ -102,7 +102,9 @@ def read_tensorflow(path: str | Path) -> dict[str, NDArray[Any]]:
     path = Path(path)
     if path.suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, zipfile.ZipFile(file):  # an .npz is a zip, and so no single array or pickle
+                archive = np.load(path, allow_pickle=False)
+            with archive:
                 return {name: archive[name] for name in archive.files}
         except FileNotFoundError:
             raise

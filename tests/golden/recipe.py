@@ -29,6 +29,16 @@ def seeded(name: str, shape: tuple[int, ...], *, gain: float = 2.0) -> NDArray[n
     return array.astype(np.float32)
 
 
+def seeded_torch(name: str, shape: tuple[int, ...]) -> NDArray[np.float32] | NDArray[np.int64]:
+    """The same for a name and shape of a PyTorch state dict."""
+    layer, _, leaf = name.rpartition(".")
+    if leaf == "num_batches_tracked":
+        return np.zeros(shape, dtype=np.int64)
+    kinds = {"running_mean": "moving_mean", "running_var": "moving_variance", "bias": "beta"}
+    kind = kinds.get(leaf, "gamma" if len(shape) == 1 else "weights")
+    return np.ascontiguousarray(seeded(f"{layer}/{kind}", shape[::-1], gain=1.0).T)
+
+
 def noise(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """An image: random gray levels, the same for the same shape."""
     return np.random.RandomState(sum(shape)).randint(0, 256, shape).astype(np.uint8)
