@@ -22,6 +22,8 @@ COLORS = {"space": SPACE, "channel": CHANNEL, "both": BOTH, "neither": NEITHER}
 LABELS = ["#F2F2F2", SPACE, CHANNEL, "#009E73", "#CC79A7", "#F0E442"]  # background, then classes
 FONT = 12  # points: a back row can read it
 
+Point = tuple[float, float]
+
 
 def photograph(path: str | Path) -> Tensor:
     """An 8-bit PNG as the networks want it: (1, 3, H, W), RGB in [-1, 1]."""
@@ -150,6 +152,21 @@ def journey(report: Report, *, bridge: tuple[str, str] | None = None) -> tuple[F
     axes.set(xlim=(-1.1, x), ylim=(-0.36, 1.25))
     axes.set_axis_off()
     return figure, slabs
+
+
+def tradeoff(lines: Mapping[str, Sequence[Point]], *, x: str, y: str) -> tuple[Figure, dict[str, list[Point]]]:
+    """What is gained against what is paid, on a logarithmic axis: one line for each entry, its points in order of cost."""
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    (axes,) = _axes(figure, 1)
+    drawn = {name: sorted(points) for name, points in lines.items()}
+    for (name, points), color, marker in zip(drawn.items(), (NEITHER, BOTH, LABELS[3]), "os^", strict=False):
+        axes.plot(*zip(*points, strict=True), marker=marker, markersize=8, linewidth=2, color=color, label=name)
+    axes.set(xscale="log")
+    axes.set_xlabel(x, fontsize=FONT)
+    axes.set_ylabel(y, fontsize=FONT)
+    axes.legend(fontsize=FONT - 1, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, drawn
 
 
 def _axes(figure: Figure, count: int) -> list[Axes]:
