@@ -54,6 +54,23 @@ def test_a_link_to_nothing_is_noticed():
     ]
 
 
+def missing_tests(text: str) -> set[str]:
+    """The tests that a page names and nobody wrote."""
+    written = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/test_*.py"))
+    return set(re.findall(r"`(test_\w+)`", text)) - set(re.findall(r"^def (test_\w+)\(", written, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", ["deviations", "proofs"])
+def test_every_test_that_a_page_names_exists(page):
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    assert len(re.findall(r"`test_\w+`", text)) > 10
+    assert missing_tests(text) == set()
+
+
+def test_a_test_that_nobody_wrote_is_noticed():
+    assert missing_tests("`test_that_nobody_wrote`") == {"test_that_nobody_wrote"}
+
+
 def test_every_notebook_stands_in_the_course_table():
     linked = set(re.findall(r"\]\((notebooks/\w+\.ipynb)\)", README))
     assert linked == {path.relative_to(ROOT).as_posix() for path in ROOT.glob("notebooks/*.ipynb")}
