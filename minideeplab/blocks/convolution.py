@@ -98,8 +98,9 @@ class SameMaxPool2d(nn.Module):
         before = [same_padding_before(size, 3, self.stride, self.dilation) for size in x.shape[2:]]
         if self.dilation > 1:  # PyTorch pads a pool by one pixel at most, however dilated: put the padding there ourselves
             (rows, columns), extent = before, 2 * self.dilation
-            x, before = F.pad(x, (columns, extent - columns, rows, extent - rows), value=-torch.inf), [0, 0]
-        return F.max_pool2d(x, 3, self.stride, before, self.dilation, ceil_mode=True)
+            x = F.pad(x, (columns, extent - columns, rows, extent - rows), value=-torch.inf)
+            return F.max_pool2d(x, 3, self.stride, 0, self.dilation)
+        return F.max_pool2d(x, 3, self.stride, before, ceil_mode=True)
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}, dilation={self.dilation}"
