@@ -62,7 +62,7 @@ def promised(net: nn.Module, lines: dict[str, list[Line]]) -> dict[str, Size]:
 
 
 def made(net: nn.Module, side: int) -> dict[str, Size]:
-    """Name of a module -> the size of what it makes of a picture of `side` x `side`; "picture" is the picture itself. On meta tensors."""
+    """Name of a module -> the size of what it makes of a `side` x `side` picture; "picture" is the picture itself."""
     sizes: dict[str, Size] = {"picture": (3, side, side)}
 
     def note(name: str, output: Any) -> None:
