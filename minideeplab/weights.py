@@ -196,11 +196,11 @@ def from_torchvision(state: Mapping[str, Tensor]) -> State:
     return ours
 
 
-def load(net: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Compare every name, shape and number first; raise one ValueError that lists all that is wrong, or load.
+def misfits(net: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """One line for every array of `state` that does not fit `net`, and for every one it lacks; empty if all is well.
 
-    A failed load leaves `net` untouched. Batch norm's `num_batches_tracked`, which only training without momentum reads
-    and other frameworks do not know, may be missing.
+    Batch norm's `num_batches_tracked`, which only training without momentum reads and other frameworks do not know, may
+    be missing.
     """
     own, kind, wrong = net.state_dict(), type(net).__name__, []
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
@@ -214,9 +214,17 @@ def load(net: nn.Module, state: Mapping[str, Tensor]) -> None:
             wrong.append(f"kind     {name} is {theirs.dtype}, {kind} needs {ours.dtype}")
         elif not theirs.isfinite().all():
             wrong.append(f"numbers  {name} holds NaN or infinity")
-    if wrong:
-        raise ValueError("\n  ".join([f"{len(wrong)} arrays do not fit {kind}, nothing was loaded:", *sorted(wrong)]))
-    net.load_state_dict(own | dict(state))
+    return sorted(wrong)
+
+
+def load(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Compare every name, shape and number first; then load, or raise one ValueError that lists all that is wrong.
+
+    A failed load leaves `net` untouched (`load_state_dict` alone does not).
+    """
+    if wrong := misfits(net, state):
+        raise ValueError("\n  ".join([f"{len(wrong)} arrays do not fit {type(net).__name__}, nothing was loaded:", *wrong]))
+    net.load_state_dict(net.state_dict() | dict(state))
 
 
 def save(
