@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from minideeplab.cost.measure import Measured
 from minideeplab.cost.report import Report
 
 SPACE, CHANNEL, BOTH, NEITHER = "#0072B2", "#D55E00", "#6F5A7A", "#9A9A9A"
@@ -167,6 +168,29 @@ def tradeoff(lines: Mapping[str, Sequence[Point]], *, x: str, y: str) -> tuple[F
     axes.legend(fontsize=FONT - 1, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, drawn
+
+
+def roofline(measured: Measured) -> tuple[Figure, dict[str, Point]]:
+    """What each kind of layer does, under what this machine can do: operations a byte against operations a second.
+
+    Left of the bend memory sets the pace, right of it arithmetic. Also returns (FLOP / byte, GFLOP / s) of each kind with MACs.
+    """
+    peak, bandwidth = measured.roofline.flops.quartiles[1], measured.roofline.bandwidth.quartiles[1]
+    worked = [row for row in measured.rows if row.macs]
+    points = {row.kind: (2 * row.macs / row.moved, 2 * row.macs / row.seconds.quartiles[1] / 1e9) for row in worked}
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    (axes,) = _axes(figure, 1)
+    reach = [0.5, peak / bandwidth, 4 * max(peak / bandwidth, *(x for x, _ in points.values()))]
+    axes.loglog(reach, [min(peak, x * bandwidth) / 1e9 for x in reach], color=NEITHER, linewidth=3)
+    for kind, (x, y) in points.items():
+        color = {"depthwise": SPACE, "pointwise": CHANNEL}.get(kind, BOTH)
+        axes.loglog(x, y, "o", markersize=10, color=color)
+        axes.annotate(kind, (x, y), xytext=(8, -14), textcoords="offset points", fontsize=FONT, color=color)
+    axes.set_ylim(bottom=min(y for _, y in points.values()) / 2)
+    axes.set_xlabel("operations for each byte moved", fontsize=FONT)
+    axes.set_ylabel("billion operations a second", fontsize=FONT)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, points
 
 
 def _axes(figure: Figure, count: int) -> list[Axes]:
