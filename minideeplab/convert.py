@@ -112,7 +112,10 @@ def open_network(path: Path, *, segments: bool, output_stride: int | None = None
 
 def run_convert(arguments: argparse.Namespace) -> int:
     """`convert SOURCE -o FILE`: what it is on stdout, what was left out on stderr."""
-    state, target = translate(arguments.source), arguments.output
+    target = arguments.output
+    if target.exists() and not arguments.force:
+        raise ValueError(f"{target} exists already: name another with -o, or add --force")
+    state = translate(arguments.source)
     labels = arguments.labels.read_text(encoding="utf-8").strip() if arguments.labels else ""
     description = f"{'Xception' if 'entry_flow.0.conv.weight' in state else 'network'} without classes"
     if "classify.weight" in state:

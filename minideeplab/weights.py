@@ -233,7 +233,7 @@ def save(
     """Write a safetensors file, whole or not at all; `about` is its header. An existing file stays, unless `overwrite`."""
     path = Path(path)
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already: choose another name, or overwrite it on purpose")
+        raise FileExistsError(f"{path} exists already: choose another name, or pass overwrite=True")
     safetensors = needs("safetensors.torch")
     with TemporaryDirectory(dir=path.parent, prefix=".minideeplab-") as folder:
         whole = Path(folder) / path.name
