@@ -21,6 +21,7 @@ from minideeplab import (
     xception71,
 )
 from minideeplab.cost import profile, published
+from minideeplab.cost.formulas import convolution, inception_tower, spatially_separable
 from minideeplab.cost.published import (
     DEEPLABV3PLUS_TABLE_3,
     DEEPLABV3PLUS_TABLE_5,
@@ -119,6 +120,21 @@ def test_table_3_of_xception_measured_an_inception_v3_that_no_paper_describes():
 def test_the_same_size_within_3_5_percent_holds_for_that_port_only():
     port, xception = (row.params for row in XCEPTION_TABLE_3)
     assert port / xception < 1.035 < params(network("InceptionV3")) / xception
+
+
+def test_factorized_windows_save_what_szegedy_says():
+    """Szegedy 2016, sections 3.1 and 3.2, at an equal number of channels."""
+    five, three = (convolution(64, 64, kernel, 35, 35).macs for kernel in (5, 3))
+    assert round(100 * (1 - 2 * three / five)) == 28
+    assert round(100 * (1 - spatially_separable(64, 64, 3, 35, 35).macs / three)) == 33
+    assert round(100 * (1 - 2 * convolution(64, 64, 2, 35, 35).macs / three)) == 11
+
+
+def test_a_1_x_1_first_leaves_28_percent_of_the_5_x_5_in_the_first_inception_module():
+    tower, alone = inception_tower(192, 48, 64, 5, 35, 35), convolution(192, 64, 5, 35, 35)
+    assert (tower.params, alone.params) == (86_016, 307_200)
+    assert round(100 * tower.macs / alone.macs) == 28
+    assert inception_tower(192, 192, 64, 5, 35, 35).macs > alone.macs  # a 1 x 1 that does not reduce only adds
 
 
 @pytest.mark.parametrize("row", MAC_COUNTS, ids=named)
