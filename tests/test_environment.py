@@ -24,11 +24,17 @@ CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8")
 PINS = [Requirement(line) for line in CONSTRAINTS.splitlines() if line and not line.startswith("#")]
 
 
-def from_pyproject(*extras: str) -> dict[str, SpecifierSet]:
-    """conda name -> versions allowed, of the run-time dependencies and the extras named."""
-    groups = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][extra] for extra in extras)]
-    listed = [Requirement(text) for group in groups for text in group]
-    specs = {CONDA_NAMES.get(r.name, r.name): r.specifier for r in listed if r.name != PROJECT["name"]}
+def requirements(extra: str) -> list[Requirement]:
+    """What an extra asks for, with the extras that it includes."""
+    listed = [Requirement(text) for text in PROJECT["optional-dependencies"][extra]]
+    included = [r for name in listed if name.name == PROJECT["name"] for e in sorted(name.extras) for r in requirements(e)]
+    return included + [r for r in listed if r.name != PROJECT["name"]]
+
+
+def from_pyproject() -> dict[str, SpecifierSet]:
+    """conda name -> versions allowed, of the run-time dependencies and the extra `test`."""
+    listed = [*map(Requirement, PROJECT["dependencies"]), *requirements("test")]
+    specs = {CONDA_NAMES.get(r.name, r.name): r.specifier for r in listed}
     return specs | {"python": SpecifierSet(PROJECT["requires-python"])}
 
 
@@ -45,7 +51,7 @@ def from_environment(text: str) -> dict[str, SpecifierSet]:
 
 def drift(text: str) -> list[str]:
     """Every difference between an environment.yml and pyproject.toml, in words."""
-    conda, pypi = from_environment(text), from_pyproject("course", "test")
+    conda, pypi = from_environment(text), from_pyproject()
     differ = [n for n in sorted((conda.keys() | pypi.keys()) - CONDA_ONLY) if conda.get(n) != pypi.get(n)]
     return [f"{n}: environment.yml {conda.get(n, 'has none')}, pyproject.toml {pypi.get(n, 'has none')}" for n in differ]
 

@@ -58,7 +58,7 @@ MUTATIONS = [
              "len(x) * places * weight.numel()", "len(x) * weight.numel()"),
     Mutation("the report takes depthwise for dense", "04", "cost/report.py",
              "places * weight.numel()", "places * weight.numel() * groups"),
-    Mutation("the report lets a 1 x 1 see a neighbor", "04", "cost/field.py",
+    Mutation("the report lets a 1 x 1 see a neighbor", "04", "cost/reading.py::window",
              "(kernel - 1) * dilation - padding)", "kernel * dilation - padding)"),
     Mutation("order swapped: mix, then look", "04", "blocks/separable.py::SeparableConv2d",
              "self.pointwise(self.depthwise(x))",
