@@ -234,6 +234,8 @@ def test_chollets_and_szegedys_networks_are_recognized_too() -> None:
         other = network_for(net.state_dict(), device="meta")
         assert isinstance(other, build)
         assert other.classify.out_features == 6
+    assert network_for(Xception(6).state_dict()).exit_flow[1].depthwise.dilation == (1, 1)
+    assert network_for(Xception(6).state_dict(), output_stride=16).exit_flow[1].depthwise.dilation == (2, 2)
 
 
 def test_the_output_stride_is_the_one_thing_to_be_told() -> None:
