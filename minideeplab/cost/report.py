@@ -186,7 +186,7 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         leaf = next(module.children(), None) is None
         field = self._merged(output)
         if params or ran["macs"] or (leaf and field != ran["sees"]):
-            shape = next((tuple(tensor.shape) for tensor in _tensors(output)), ())
+            shape = next((tuple(tensor.shape) for tensor in tensors_in(output)), ())
             self.rows.append(Row(name, ran["kind"] or _kind_of(module), shape, params, ran["macs"], self.sees(output)))
 
     def _count(self, module: nn.Module) -> int:
@@ -196,7 +196,7 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def sees(self, output: Any) -> Size:
         """The receptive field of a result, its longer side."""
-        shape = next((tensor.shape for tensor in _tensors(output)), ())
+        shape = next((tensor.shape for tensor in tensors_in(output)), ())
         height, width = [1, 1, *shape[2:]][-2:]
         rows, columns = self._merged(output)
         sizes = rows.size(height), columns.size(width)
@@ -204,11 +204,11 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def peak_bytes(self, output: Any) -> int:
         """Activations alive at once; the output lives to the end."""
-        return peak_bytes([*self.operations, Operation([_piece(tensor) for tensor in _tensors(output)], {})])
+        return peak_bytes([*self.operations, Operation([_piece(tensor) for tensor in tensors_in(output)], {})])
 
     def _new(self, results: Any) -> dict[int, int]:
         """The pieces of memory that no tensor before had, and their bytes."""
-        new = {_piece(tensor): tensor.untyped_storage().nbytes() for tensor in _tensors(results)}
+        new = {_piece(tensor): tensor.untyped_storage().nbytes() for tensor in tensors_in(results)}
         new = {piece: size for piece, size in new.items() if piece not in self.pieces}
         self.pieces.update(new)
         return new
@@ -223,28 +223,29 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        if name in _MACS and self.running:
-            kind, macs = _MACS[name](args, result)
+        if name in MACS and self.running:
+            kind, macs = MACS[name](args, result)
             self.running[-1]["macs"] += macs
             self.running[-1]["kind"] = kind
         fields = self._merged(args)
         if name in FIELDS:
             fields = (FIELDS[name](args, result, fields[0], -2), FIELDS[name](args, result, fields[1], -1))
-        self.operations.append(Operation([_piece(tensor) for tensor in _tensors(args)], self._new(result)))
-        for tensor in _tensors(result):
+        self.operations.append(Operation([_piece(tensor) for tensor in tensors_in(args)], self._new(result)))
+        for tensor in tensors_in(result):
             self.fields[id(tensor)] = fields
             self.alive.append(tensor)
         return result
 
     def _merged(self, values: Any) -> tuple[Field, Field]:
-        known = [self.fields[id(tensor)] for tensor in _tensors(values) if id(tensor) in self.fields]
+        known = [self.fields[id(tensor)] for tensor in tensors_in(values) if id(tensor) in self.fields]
         return (merge(rows for rows, _ in known), merge(columns for _, columns in known)) if known else (Field(), Field())
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors among an operation's arguments or results, nested lists included."""
     if isinstance(value, Tensor):
         return [value]
-    return [tensor for item in value for tensor in _tensors(item)] if isinstance(value, list | tuple) else []
+    return [tensor for item in value for tensor in tensors_in(item)] if isinstance(value, list | tuple) else []
 
 
 def _piece(tensor: Tensor) -> int:
@@ -268,7 +269,8 @@ def _matmul_macs(args: Any, result: Tensor, *, first: int) -> tuple[str, int]:
     return "linear", result.numel() * args[first].shape[-1]
 
 
-_MACS: dict[str, Callable[[Any, Any], tuple[str, int]]] = {
+# torch operation -> the kind of layer and its MACs, from arguments and result
+MACS: dict[str, Callable[[Any, Any], tuple[str, int]]] = {
     "convolution": _convolution_macs,
     "mm": partial(_matmul_macs, first=0),
     "bmm": partial(_matmul_macs, first=0),
