@@ -1,7 +1,7 @@
 """What other people call our layers: tables of (their pattern, our name), one for each source.
 
-Where a network counts from one, or numbers what we put in a row, the rule does the arithmetic. PARITY facts behind them:
-docs/deviations.md. `weights` applies the tables; nothing here touches an array.
+Where a network counts from one, or numbers straight through what stands here in flows, the rule does the arithmetic.
+`weights` applies the tables; nothing here touches an array.
 """
 
 import re
@@ -32,6 +32,7 @@ CONV_BN = ("conv", "bn")
 
 # The authors' checkpoints: the layer is what precedes /weights, /depthwise_weights, /biases or /BatchNorm/gamma, ...
 MODULE = r"unit_1/xception_module"
+RESNET = r"resnet_v1_\d+(?:_beta)?"
 HALVES = r"separable_conv(\d)_(depthwise|pointwise)"
 TENSORFLOW: Rules = {
     r"xception_\d\d/entry_flow/conv1_(\d)":
@@ -48,11 +49,11 @@ TENSORFLOW: Rules = {
         lambda: "backbone.exit_flow.0.shortcut",
     rf"xception_\d\d/exit_flow/block2/{MODULE}/{HALVES}":
         lambda i, half: f"backbone.exit_flow.{i}.{half}",
-    r"resnet_v1_\d+/conv1_(\d)":
+    rf"{RESNET}/conv1_(\d)":
         lambda i: f"backbone.root.{i - 1}",
-    r"resnet_v1_\d+/block(\d)/unit_(\d+)/bottleneck_v1/(shortcut|conv\d)":
+    rf"{RESNET}/block(\d)/unit_(\d+)/bottleneck_v1/(shortcut|conv\d)":
         lambda block, unit, conv: f"backbone.stages.{block - 1}.{unit - 1}.{BOTTLENECK[conv]}",
-    r"(?:xception_\d\d|resnet_v1_\d+)/logits|logits/semantic":
+    rf"(?:xception_\d\d|{RESNET})/logits|logits/semantic":
         lambda: "classify",
     r"image_pooling":                       lambda: "aspp.branches.0.project",
     r"aspp(\d)":                            lambda i: f"aspp.branches.{i + 1}",

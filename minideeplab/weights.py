@@ -57,6 +57,7 @@ class State(dict[str, Tensor]):
 
 def tensor(name: str, array: NDArray[Any], axes: Sequence[int]) -> Tensor:
     """A copy with its axes in our order."""
+    array = np.asarray(array)
     if array.ndim != len(axes):
         raise ValueError(f"{name} should have {len(axes)} axes, its shape is {array.shape}")
     if array.dtype.kind != "f":
@@ -94,6 +95,8 @@ def from_tensorflow(arrays: Arrays) -> State:
         else:
             unknown.append(name)
     check_known(unknown, "the authors' TensorFlow checkpoints")
+    if len(state) + len(ignored) < len(arrays):
+        raise ValueError("two networks in one checkpoint: several arrays stand for the same layer, keep those of one network")
     return State(state, ignored=ignored)
 
 

@@ -292,6 +292,13 @@ def test_another_network_is_refused_with_the_reason(name: str, reason: str) -> N
         weights.from_tensorflow(small_checkpoint() | {name: np.zeros((1, 1, 1, 1), np.float32)})
 
 
+def test_two_networks_in_one_checkpoint_are_refused() -> None:
+    scopes = ("xception_41", "xception_65")
+    arrays = {f"{scope}/entry_flow/conv1_1/weights": np.zeros((3, 3, 3, 32), np.float32) for scope in scopes}
+    with pytest.raises(ValueError, match="two networks in one checkpoint"):
+        weights.from_tensorflow(arrays)
+
+
 def test_arrays_of_a_wrong_rank_or_kind_are_refused_with_their_name() -> None:
     with pytest.raises(ValueError, match=r"logits/semantic/weights should have 4 axes, its shape is \(256, 21\)"):
         weights.from_tensorflow({"logits/semantic/weights": np.zeros((256, 21), np.float32)})
