@@ -54,7 +54,7 @@ class Setting(NamedTuple):
         """Costs as rows; the caption says where the layer stands, what it sees, and how many of its taps read the map."""
         costs = self.costs()
         dense = next(iter(costs.values()))
-        rows = [[name, f"{cost.params:,}", f"{cost.macs:,}", f"{cost.macs / dense.macs:.3f}"] for name, cost in costs.items()]
+        rows = [[name, f"{cost.params:,}", f"{cost.macs:,}", f"{cost.macs / dense.macs:.1%}"] for name, cost in costs.items()]
         n, taps = self.map_size, float(mean_taps_inside(self.map_size, self.rate, self.kernel))
         caption = (
             f"{self.channels} channels in and out, map {n} x {n} ({IMAGE} pixels at output stride {self.output_stride}). "

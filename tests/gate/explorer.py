@@ -45,7 +45,10 @@ def compare(page: Page, setting: Setting) -> list[str]:
     costs = setting.costs()
     dense = next(iter(costs.values()))
     wanted = [(name, cost.params, cost.macs, Fraction(cost.macs, dense.macs)) for name, cost in costs.items()]
-    got = [(name.replace("×", "x"), whole(params), whole(macs), Fraction(ratio)) for name, params, macs, ratio in shown["rows"]]
+    got = [
+        (name.replace("×", "x"), whole(params), whole(macs), Fraction(share.removesuffix("%")) / 100)
+        for name, params, macs, share in shown["rows"]
+    ]
     found = [
         f"{wrong[:3]} instead of {right[:3]}"
         for wrong, right in zip(got, wanted, strict=True)
