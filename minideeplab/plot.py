@@ -39,7 +39,7 @@ def planes(rows: Mapping[str, Tensor], *, kinds: Sequence[str]) -> tuple[Figure,
 
     `kinds` says of each plane whether it shows "space", "channel", "both" or "neither".
     """
-    side = max(1.9, 0.48 * max(max(plane.shape) for plane in rows.values()))
+    side = min(max(1.9, 0.48 * max(max(plane.shape) for plane in rows.values())), 3.6)
     figure = Figure(figsize=(side * len(rows), side + 0.2), layout="constrained")
     for axes, (name, plane), kind in zip(_axes(figure, len(rows)), rows.items(), kinds, strict=True):
         largest = max(1, int(plane.abs().max()))
