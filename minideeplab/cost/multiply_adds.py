@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from minideeplab.cost.report import meta_twin
+from minideeplab.cost.shapes import Watch
 from minideeplab.geometry import require_positive
 
 
@@ -75,16 +75,16 @@ def tf_multiply_adds(
     return MultiplyAdds(*(count / 2 for count in operations))
 
 
-class _Profiler(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Profiler(Watch):
     """Sees every operation that runs and adds up the float operations that TensorFlow's profiler had a formula for."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations = MultiplyAdds()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result, done = func(*args, **(kwargs or {})), self.operations
-        match func.overloadpacket.__name__:
+    def see(self, name: str, args: Sequence[Any], result: Any) -> None:
+        done = self.operations
+        match name:
             case "convolution":
                 _, weight, bias, _, _, rates, *_ = args
                 places = prod(result.shape[2:])
@@ -101,4 +101,3 @@ class _Profiler(TorchDispatchMode):  # type: ignore[no-untyped-call]
             case "max_pool2d_with_indices":
                 done = done._replace(max_pool=done.max_pool + 9 * result[0].numel())
         self.operations = done
-        return result

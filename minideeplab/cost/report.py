@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from minideeplab.cost.field import Field, Path, Size, merge
 from minideeplab.cost.memory import Operation, peak_bytes
 from minideeplab.cost.reading import FIELDS
+from minideeplab.cost.shapes import Watch, without_values
 from minideeplab.cost.table import Table
 from minideeplab.geometry import require_positive
 
@@ -151,7 +151,7 @@ def meta_twin(model: nn.Module) -> nn.Module:
     for module in model.modules():
         for tensor in [*module._parameters.values(), *module._buffers.values(), *vars(module).values()]:
             if isinstance(tensor, Tensor):
-                meta = torch.empty_like(tensor, device="meta")
+                meta = without_values(tensor)
                 memo[id(tensor)] = nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
     twin = copy.deepcopy(model, memo)
     for module in twin.modules():
@@ -160,7 +160,7 @@ def meta_twin(model: nn.Module) -> nn.Module:
     return twin
 
 
-class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Trace(Watch):
     """Sees every operation: adds its MACs to the module that runs, carries the fields of its inputs to its outputs."""
 
     def __init__(self, model: nn.Module, inputs: Sequence[Tensor]) -> None:
@@ -220,9 +220,8 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.rows.append(Row(name or type(module).__name__, "never ran", (), params, 0, 0))
         return self.rows
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
+    def see(self, name: str, args: Sequence[Any], result: Any) -> None:
+        """Its MACs go to the innermost module, its fields and its memory to its results."""
         if name in MACS and self.running:
             kind, macs = MACS[name](args, result)
             self.running[-1]["macs"] += macs
@@ -234,7 +233,6 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in tensors_in(result):
             self.fields[id(tensor)] = fields
             self.alive.append(tensor)
-        return result
 
     def _merged(self, values: Any) -> tuple[Field, Field]:
         known = [self.fields[id(tensor)] for tensor in tensors_in(values) if id(tensor) in self.fields]
