@@ -43,8 +43,9 @@ notebooks: $(venv)/test.stamp  ## execute the notebooks and rewrite all outputs 
 mutants: $(venv)/test.stamp  ## break a copy of the library in known ways: each must turn a notebook red
 	@$(python) tests/gate/mutants.py
 
-browser: $(venv)/browser.stamp  ## run notebook 01 in a real JupyterLab in headless Chromium; another one: NOTEBOOK=04
+browser: $(venv)/browser.stamp  ## notebook 01 in a real JupyterLab in headless Chromium (another: NOTEBOOK=04), and docs/explorer.html
 	@$(python) tests/gate/browser.py $(or $(NOTEBOOK),01)
+	@$(python) tests/gate/explorer.py
 
 parity: $(peers)/peers.stamp  ## the same numbers as timm, torchvision and smp; their environment takes 5.5 GB
 	@$(peers)/bin/python -m pytest -p no:cacheprovider -q tests/peers
