@@ -73,7 +73,7 @@ class AlignedXception(nn.Module):
         if not width > 0:
             raise ValueError(f"width must be positive, got {width}")
         if (256, 2) not in entry_flow or entry_flow[-1][0] != 728:
-            raise ValueError(f"entry_flow needs (256, 2), whose module is tapped, and 728 channels at its end, got {list(entry_flow)}")
+            raise ValueError(f"entry_flow needs (256, 2), which is tapped, and 728 channels at its end, got {list(entry_flow)}")
 
         def c(channels: int) -> int:
             return max(1, round(channels * width))

@@ -57,7 +57,7 @@ class ResNet(nn.Module):
         if not width > 0:
             raise ValueError(f"width must be positive, got {width}")
         if len(units) != 4 or units[0] < 3:
-            raise ValueError(f"units needs four stages, the first of 3 or more (the tap is its second, unstrided), got {list(units)}")
+            raise ValueError(f"units needs four stages, the first of at least 3 (the second unit is tapped), got {list(units)}")
         require_positive(**{f"units[{i}]": count for i, count in enumerate(units)})
         if len(multi_grid) != units[3]:
             raise ValueError(f"multi_grid needs a rate for each of the last stage's {units[3]} units, got {tuple(multi_grid)}")

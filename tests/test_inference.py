@@ -1,0 +1,209 @@
+"""The fast path: the same answers, the model left alone, and every trick against a witness that is not ours."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from strategies import scrambled
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import minideeplab as m
+from minideeplab.inference import FastConv2d, optimize_for_inference, predict
+
+NETWORKS = {  # every architecture, every output stride, even and odd sizes, square and not
+    "Xception": (lambda: m.Xception(10), (2, 3, 75, 98)),
+    "Xception at 16": (lambda: m.Xception(10, output_stride=16), (1, 3, 71, 71)),
+    "InceptionV3": (lambda: m.InceptionV3(10), (1, 3, 75, 80)),
+    "xception41": (lambda: m.xception41(width=1 / 16), (1, 3, 33, 50)),
+    "xception71 at 8": (lambda: m.DeepLabV3Plus(m.xception71(width=1 / 16, output_stride=8), 21, channels=16), (1, 3, 96, 65)),
+    "resnet101, dense": (
+        lambda: m.DeepLabV3(m.resnet101(width=1 / 16, multi_grid=(1, 2, 4)), 21, channels=16, separable=False),
+        (1, 3, 65, 64),
+    ),
+    "xception65 at 32": (
+        lambda: m.DeepLabV3Plus(m.xception65(width=1 / 16, output_stride=32), 21, channels=16),
+        (2, 3, 64, 97),
+    ),
+    "Classifier": (lambda: m.Classifier(m.xception41(width=1 / 16), 10), (2, 3, 64, 64)),
+    "PyramidPooling": (lambda: m.PyramidPooling(8), (1, 8, 12, 13)),
+}
+
+
+def floats(net: nn.Module) -> nn.Module:
+    """With batch norms that do something, in evaluation mode and single precision."""
+    torch.manual_seed(0)
+    return scrambled(net).float().eval()
+
+
+def assert_same_answer(fast, slow, bound=1e-4):
+    pairs = zip(fast, slow, strict=True) if isinstance(slow, tuple) else [(fast, slow)]
+    for ours, theirs in pairs:
+        assert ours.shape == theirs.shape
+        assert ((ours - theirs).abs().max() / theirs.std()).item() < bound
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_answer_is_the_same_and_the_model_is_left_alone(name):
+    make, shape = NETWORKS[name]
+    net, x = floats(make()), torch.rand(shape) * 2 - 1
+    before = copy.deepcopy(net.state_dict())
+    fast = optimize_for_inference(net)
+    with torch.no_grad():
+        assert_same_answer(fast(x), net(x))
+        smaller = x[..., :-1] if min(shape[2:]) > 75 or "Inc" not in name else x
+        assert_same_answer(fast(smaller), net(smaller))  # another size: nothing was cut to the first one
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert "native_batch_norm" in operations(net, x)
+    assert "native_batch_norm" not in operations(fast, x)
+
+
+def operations(net: nn.Module, x: torch.Tensor) -> set[str]:
+    """The names of everything that runs."""
+    seen = set()
+
+    class See(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad(), See():
+        net(x)
+    return seen
+
+
+def test_without_the_fold_the_answer_is_another():
+    net, x = floats(m.ConvBN(3, 8, 3)), torch.rand(1, 3, 9, 9)
+    bare = copy.deepcopy(net)
+    bare.bn = nn.Identity()
+    with pytest.raises(AssertionError):
+        assert_same_answer(optimize_for_inference(bare)(x), net(x))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize("bias", [False, True])
+def test_folding_is_what_torchs_own_fusion_does(groups, bias):
+    conv, bn = nn.Conv2d(8, 16, 3, padding=2, dilation=2, groups=groups, bias=bias), nn.BatchNorm2d(16, eps=1e-3)
+    floats(nn.Sequential(conv, bn))
+    theirs, ours = fuse_conv_bn_eval(conv, bn), FastConv2d(conv)
+    with torch.no_grad():
+        ours.fold(bn)
+    torch.testing.assert_close(ours.weight, theirs.weight)
+    torch.testing.assert_close(ours.bias, theirs.bias)
+
+
+@pytest.mark.parametrize("rate", [1, 4, 6, 8, 12, 36])
+def test_wide_rates_padded_by_hand_read_the_same_zeros(rate):
+    net, x = floats(m.SeparableConv2d(8, 4, dilation=rate)), torch.randn(1, 8, 33, 20)
+    with torch.no_grad():
+        assert_same_answer(optimize_for_inference(net)(x), net(x))
+
+
+def test_a_batch_norm_that_somebody_else_reads_before_is_not_folded():
+    class Fork(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bn = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return self.bn(y) + y
+
+    net, x = floats(Fork()), torch.randn(1, 3, 5, 5)
+    fast = optimize_for_inference(net)
+    assert "native_batch_norm" in operations(fast, x)
+    assert_same_answer(fast(x), net(x))
+
+
+def test_a_module_whose_path_depends_on_values_keeps_running():
+    class Moody(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.down = m.ConvBNReLU(3, 4, 3), m.ConvBNReLU(3, 4, 3)
+
+        def forward(self, x):
+            return self.up(x) if x.mean() > 0 else self.down(x)
+
+    net, x = floats(Moody()), torch.rand(1, 3, 7, 7)
+    fast = optimize_for_inference(net)
+    assert_same_answer(fast(x), net(x))
+    assert_same_answer(fast(-x), net(-x))
+
+
+def test_it_can_be_done_twice_and_stays_in_evaluation_mode():
+    net, x = floats(m.DeepLabV3Plus(m.xception41(width=1 / 32), 5, channels=8)), torch.rand(1, 3, 33, 33)
+    once = optimize_for_inference(net)
+    twice = optimize_for_inference(once)
+    assert not once.train().training
+    assert_same_answer(twice(x), once(x))
+    assert_same_answer(optimize_for_inference(net.train())(x), once(x))  # a model in training mode is meant in evaluation mode
+    assert net.training
+    assert not any(p.requires_grad for p in once.parameters())
+
+
+def test_bfloat16_is_close_and_answers_in_the_models_own_type():
+    net, x = floats(m.DeepLabV3Plus(m.xception41(width=1 / 8), 21, channels=32)), torch.rand(1, 3, 65, 65) * 2 - 1
+    with torch.no_grad():
+        slow, fast = net(x), optimize_for_inference(net, dtype=torch.bfloat16)(x)
+    assert fast.dtype == torch.float32
+    assert_same_answer(fast, slow, bound=0.2)
+    with pytest.raises(AssertionError):  # and it does compute with fewer digits
+        assert_same_answer(fast, slow)
+
+
+@pytest.mark.parametrize(
+    ("model", "dtype", "says"), [("net", None, "str"), (nn.Identity(), torch.int8, "int8"), (nn.Identity(), "b", "'b'")]
+)
+def test_what_cannot_be_optimized_is_refused(model, dtype, says):
+    with pytest.raises(TypeError, match=says):
+        optimize_for_inference(model, dtype=dtype)
+
+
+def test_bad_images_are_still_refused():
+    fast = optimize_for_inference(m.Xception(10))
+    with pytest.raises(ValueError, match=r"\(N, 3, H, W\)"):
+        fast(torch.zeros(1, 4, 71, 71))
+    with pytest.raises(TypeError, match="uint8"):
+        fast(torch.zeros(1, 3, 71, 71, dtype=torch.uint8))
+
+
+# ---- many scales, and mirrored
+
+
+def test_predict_is_the_mean_of_probabilities_over_scales_and_mirror_images():
+    net, x = floats(m.DeepLabV3Plus(m.xception41(width=1 / 32), 5, channels=8)), torch.rand(2, 3, 33, 49) * 2 - 1
+    total, scales = torch.zeros(2, 5, 33, 49), (0.5, 1.25)
+    with torch.no_grad():
+        for h, w in ((17, 25), (41, 61)):  # int((n - 1) * scale + 1)
+            y = F.interpolate(x, size=(h, w), mode="bilinear", align_corners=True)
+            for logits in (net(y), net(y.flip(3)).flip(3)):
+                total += F.interpolate(logits, size=(33, 49), mode="bilinear", align_corners=True).softmax(1) / 4
+    torch.testing.assert_close(predict(net, x, scales=scales), total)
+    assert not torch.allclose(predict(net, x, scales=scales, flip=False), total, atol=1e-6)
+
+
+def test_predict_of_one_scale_is_softmax_and_sums_to_one():
+    net, x = floats(m.DeepLabV3(m.xception41(width=1 / 32), 5, channels=8)), torch.rand(1, 3, 33, 33)
+    with torch.no_grad():
+        torch.testing.assert_close(predict(net, x, scales=(1.0,), flip=False), net(x).softmax(1))
+    torch.testing.assert_close(predict(net, x).sum(1), torch.ones(1, 33, 33))
+
+
+def test_a_mirrored_image_has_a_mirrored_answer():
+    net, x = floats(m.DeepLabV3(m.xception41(width=1 / 32), 5, channels=8)), torch.rand(1, 3, 33, 33)
+    torch.testing.assert_close(predict(net, x.flip(3)), predict(net, x).flip(3))
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(predict(net, x.flip(3), flip=False), predict(net, x, flip=False).flip(3))
+
+
+@pytest.mark.parametrize(("options", "says"), [({"scales": ()}, "at least one"), ({"scales": (1.0, 0.0)}, r"0\.0")])
+def test_impossible_scales_are_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        predict(nn.Identity().eval(), torch.zeros(1, 3, 9, 9), **options)
+
+
+def test_a_network_in_training_is_refused():
+    with pytest.raises(ValueError, match="eval"):
+        predict(nn.Identity(), torch.zeros(1, 3, 9, 9))
