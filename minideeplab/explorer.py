@@ -111,7 +111,8 @@ def _widget(setting: Setting, sliders: Sequence[str]) -> Any:
         import ipywidgets  # type: ignore[import-untyped]
     except ImportError:
         return None
-    table = ipywidgets.HTML(setting.table().html())
+    table = ipywidgets.HTML(setting.table().html(), layout={"width": "max-content"})
+    table.add_class("jp-RenderedHTMLCommon")  # JupyterLab then draws it as it draws every table
     shown = {
         name: ipywidgets.SelectionSlider(
             options=[(str(stop), stop) for stop in STOPS[name]], value=getattr(setting, name),
