@@ -81,6 +81,8 @@ def output_size(size: int, kernel_size: int, *, stride: int = 1, dilation: int =
     ValueError: a kernel that spans 5 pixels does not fit into 4 (size 4 + 2 x padding 0)
     """
     require_positive(size=size, stride=stride)
+    if padding < 0:
+        raise ValueError(f"padding must be at least 0, got {padding}")
     extent, room = effective_kernel(kernel_size, dilation), size + 2 * padding
     if extent > room:
         raise ValueError(f"a kernel that spans {extent} pixels does not fit into {room} (size {size} + 2 x padding {padding})")

@@ -72,6 +72,8 @@ class AlignedXception(nn.Module):
         super().__init__()
         if not width > 0:
             raise ValueError(f"width must be positive, got {width}")
+        if output_stride in (1, 2):
+            raise ValueError(f"output_stride must be at least 4, the stride of the low-level map, got {output_stride}")
         if (256, 2) not in entry_flow or entry_flow[-1][0] != 728:
             raise ValueError(f"entry_flow needs (256, 2), which is tapped, and 728 channels at its end, got {list(entry_flow)}")
 
