@@ -5,6 +5,7 @@ Every layer of the library derives its padding here, so that no padding can be f
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from math import isfinite
 from typing import NamedTuple
 
 
@@ -28,6 +29,36 @@ def require_positive(**values: int) -> None:
             raise TypeError(f"{name} must be an integer, got {value!r}")
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def require_kind(kind: type, **values: object) -> None:
+    """Raise TypeError unless every value is a `kind`; the keyword names the culprit."""
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be of type {kind.__name__}, got {type(value).__name__}")
+
+
+def require_counts(**lists: Sequence[int]) -> None:
+    """`require_positive` for every value of a sequence.
+
+    >>> require_counts(rates=(6, 12, 0))
+    Traceback (most recent call last):
+    ...
+    ValueError: rates[2] must be at least 1, got 0
+    """
+    for name, values in lists.items():
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise TypeError(f"{name} must be a sequence of integers, got {values!r}")
+        require_positive(**{f"{name}[{i}]": value for i, value in enumerate(values)})
+
+
+def require_finite(**values: float) -> None:
+    """Raise unless every value is a positive, finite number."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{name} must be a number, got {value!r}")
+        if not (isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
 def effective_kernel(kernel_size: int, dilation: int = 1) -> int:
@@ -81,6 +112,8 @@ def output_size(size: int, kernel_size: int, *, stride: int = 1, dilation: int =
     ValueError: a kernel that spans 5 pixels does not fit into 4 (size 4 + 2 x padding 0)
     """
     require_positive(size=size, stride=stride)
+    if isinstance(padding, bool) or not isinstance(padding, int):
+        raise TypeError(f"padding must be an integer, got {padding!r}")
     if padding < 0:
         raise ValueError(f"padding must be at least 0, got {padding}")
     extent, room = effective_kernel(kernel_size, dilation), size + 2 * padding
@@ -99,9 +132,13 @@ def receptive_field(layers: Iterable[tuple[int, int, int]]) -> int:
     >>> receptive_field([(3, 2, 1), (3, 1, 1)])
     7
     """
+    require_kind(Iterable, layers=layers)
     field, jump = 1, 1
-    for kernel_size, stride, dilation in layers:
-        require_positive(stride=stride)
+    for number, layer in enumerate(layers):
+        require_counts(**{f"layers[{number}]": layer})
+        if len(layer) != 3:
+            raise ValueError(f"layers[{number}] needs (kernel_size, stride, dilation), got {layer}")
+        kernel_size, stride, dilation = layer
         field += (effective_kernel(kernel_size, dilation) - 1) * jump
         jump *= stride
     return field
@@ -122,7 +159,8 @@ def trade_strides(strides: Sequence[int], output_stride: int, *, start: int = 1)
     ...
     ValueError: output stride 3 cannot be reached: this network passes through 1, 2, 4
     """
-    require_positive(output_stride=output_stride)
+    require_positive(output_stride=output_stride, start=start)
+    require_counts(strides=strides)
     reached, current, dilation, steps = [start], start, 1, []
     for stride in strides:
         if current == output_stride:

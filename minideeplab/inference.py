@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
-from minideeplab.blocks.convolution import check_maps, upsample
+from minideeplab.blocks.convolution import check_image, check_maps, upsample
 
 
 def optimize_for_inference(model: nn.Module, *, dtype: torch.dtype | None = None) -> nn.Module:
@@ -131,7 +131,7 @@ class _Tracer(fx.Tracer):
     """
 
     def __init__(self) -> None:
-        super().__init__(autowrap_functions=(check_maps, upsample))  # two more operations, not looked into
+        super().__init__(autowrap_functions=(check_image, check_maps, upsample))  # three more operations, not looked into
         self.opaque: list[nn.Module] = []
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -200,6 +200,8 @@ def _fuse(net: fx.GraphModule) -> None:
         conv = called(node)
         if conv is check_maps and node.args[0].op != "placeholder":
             net.graph.erase_node(node)  # what the caller hands in is checked, what we hand on need not be
+        elif conv is check_image:  # the number format is ours to choose
+            node.target, node.args = check_maps, (node.args[0], 3)
         elif type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and isinstance(conv.padding, tuple):
             fast = FastConv2d(conv)
             if bn := absorb(node, lambda what: type(what) is nn.BatchNorm2d and what.running_mean is not None):

@@ -15,7 +15,7 @@ ROOT = Path(minideeplab.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 NAMES = [path.relative_to(ROOT).as_posix() for path in FILES]
 LONGEST = 420  # lines: the papers' tables; the next is half of it
-TOTAL = 5000
+TOTAL = 5200
 
 # A file may import what stands before it in this order. Within a row, in the order of the ladder.
 ORDER = [

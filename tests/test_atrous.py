@@ -24,10 +24,10 @@ def test_atrous_conv_is_a_dense_conv_with_holes_in_its_kernel(c_in, c_out, kerne
     assert holes.count_nonzero() == weight.count_nonzero()  # not one weight more
 
 
-@given(c_in=channels, c_out=channels, kernel_size=odd_kernels, rate=rates, height=sides, width=sides)
-def test_atrous_conv_is_an_ordinary_conv_on_every_sub_grid(c_in, c_out, kernel_size, rate, height, width):
-    x, weight = integers(2, c_in, height, width), integers(c_out, c_in, kernel_size, kernel_size)
-    padded = F.conv2d(x, weight, padding=same_padding(kernel_size, rate), dilation=rate)
+@given(c_in=channels, c_out=channels, k_h=odd_kernels, k_w=odd_kernels, rate=rates, height=sides, width=sides)
+def test_atrous_conv_is_an_ordinary_conv_on_every_sub_grid(c_in, c_out, k_h, k_w, rate, height, width):
+    x, weight = integers(2, c_in, height, width), integers(c_out, c_in, k_h, k_w)
+    padded = F.conv2d(x, weight, padding=(same_padding(k_h, rate), same_padding(k_w, rate)), dilation=rate)
     assert torch.equal(conv2d_on_sub_grids(x, weight, rate), padded)
 
 

@@ -12,9 +12,20 @@ from torch import nn
 
 import minideeplab as m
 from minideeplab import geometry
-from minideeplab.cost import formulas, profile
+from minideeplab.cost import compare, formulas, profile
 
 WRONG_COUNTS = st.one_of(st.integers(-9, 0), st.sampled_from([2.0, 1.5, "3", None, True]))
+
+
+MAPS, KERNEL = torch.zeros(1, 2, 5, 5), torch.zeros(1, 2, 3, 3)
+KERNEL_FUNCTIONS = [
+    lambda weight: m.conv2d_loops(MAPS, weight),
+    lambda weight: m.conv2d_on_sub_grids(MAPS, weight, 2),
+    lambda weight: m.kernel_with_holes(weight, 2),
+    lambda weight: m.regroup(weight, 2),
+    m.separable_terms,
+    m.separable_share,
+]
 
 
 def refusal(call) -> Exception:
@@ -69,6 +80,23 @@ COUNTS = {  # every whole number that somebody can pass
     "resnet101 grid": lambda n: m.resnet101(multi_grid=(1, n, 1), width=1 / 64),
     "DeepLabV3 classes": lambda n: m.DeepLabV3(backbone(), n),
     "DeepLabV3Plus refine": lambda n: m.DeepLabV3Plus(backbone(), 3, refine=n),
+    "Inception35 pooled": lambda n: m.Inception35(4, n),
+    "Inception17 width": lambda n: m.Inception17(n, 4),
+    "ReductionTo17 in": lambda n: m.ReductionTo17(n),
+    "UnpoolingDecoder width": lambda n: m.UnpoolingDecoder([4, n]),
+    "AlignedXception middle": lambda n: m.AlignedXception([(128, 2), (256, 2), (728, 2)], n, width=1 / 64),
+    "AlignedXception entry": lambda n: m.AlignedXception([(128, 2), (256, 2), (728, n)], 1, width=1 / 64),
+    "ResNet units": lambda n: m.ResNet([3, n, 1, 3], width=1 / 64),
+    "upsample": lambda n: m.upsample(torch.zeros(1, 1, 3, 3), (n, 5)),
+    "holes": lambda n: m.kernel_with_holes(KERNEL, n),
+    "sub-grids": lambda n: m.conv2d_on_sub_grids(MAPS, KERNEL, n),
+    "loops stride": lambda n: m.conv2d_loops(MAPS, KERNEL, stride=n),
+    "start": lambda n: geometry.trade_strides([2, 2], 4, start=n),
+    "strides": lambda n: geometry.trade_strides([2, n], 4),
+    "receptive field": lambda n: geometry.receptive_field([(3, 1, n)]),
+    "default rates": lambda n: geometry.default_rates(n),
+    "inception tower": lambda n: formulas.inception_tower(4, n, 4, 3, 8, 8),
+    "depth of a report": lambda n: profile(nn.Identity(), (1, 3, 5, 5)).grouped(n),
     "taps rate": lambda n: m.mean_taps_inside(9, n),
     "ways rate": lambda n: m.pixels_touched((1, n)),
     "output size": lambda n: geometry.output_size(n, 3),
@@ -109,12 +137,31 @@ def test_bad_options_are_refused_with_the_number(name, wrong):
         ),
         (lambda: m.resnet101(output_stride=2, width=1 / 64), "2 cannot be reached: this network passes through 4, 8, 16, 32"),
         (lambda: m.xception65(output_stride=2), "at least 4.*got 2"),
-        (lambda: m.xception65(width=0.0), "width must be positive, got 0.0"),
-        (lambda: m.xception65(width=float("nan")), "width must be positive, got nan"),
-        (lambda: m.resnet101(width=-1.0), "width must be positive, got -1.0"),
+        (lambda: m.xception65(width=0.0), "width must be positive and finite, got 0.0"),
+        (lambda: m.xception65(width=float("nan")), "width must be positive and finite, got nan"),
+        (lambda: m.resnet101(width=-1.0), "width must be positive and finite, got -1.0"),
         (lambda: m.resnet101(multi_grid=(1, 2), width=1 / 64), r"3 units, got \(1, 2\)"),
         (lambda: m.DeepLabV3(nn.Identity(), 3), "Identity without"),
         (lambda: m.UnpoolingDecoder([4]), r"got \[4\]"),
+        (lambda: m.resnet101(width=float("inf")), "width must be positive and finite, got inf"),
+        (lambda: m.ConvBN(4, 4, eps=-1.0), "eps must be positive and finite, got -1.0"),
+        (lambda: m.ConvBN(4, 4, (3, 3, 3)), r"\(rows, columns\), got \(3, 3, 3\)"),
+        (lambda: m.AlignedBlock(4, [4, 5]), r"three separable convolutions, got \[4, 5\]"),
+        (lambda: m.AlignedXception([], 1), r"728 channels at its end, got \[\]"),
+        (lambda: m.AlignedXception([(256, 2), (728, 2)], 1), r"\(256, 2\) at stride 4.*got \[\(256, 2\), \(728, 2\)\]"),
+        (lambda: m.ResNet([2, 1, 1, 3]), r"at least 3 .*got \[2, 1, 1, 3\]"),
+        (lambda: m.upsample(MAPS, (5, 5, 5)), r"\(height, width\), got \(5, 5, 5\)"),
+        (lambda: m.PyramidPooling(2, bins=(1, 2, 3)), r"at most in_channels = 2, got \(1, 2, 3\)"),
+        (lambda: m.separable_share(KERNEL), r"\(1, 2, 3, 3\) of zeros has no weight"),
+        (lambda: m.separable_terms(KERNEL / 0), "0 of 18 finite"),
+        (lambda: m.separable_terms(KERNEL.long()), "floating-point numbers, got torch.int64"),
+        (lambda: m.pool_and_remember(torch.zeros(1, 2, 1, 5)), r"at least 2 x 2, got \(1, 2, 1, 5\)"),
+        (lambda: m.UnpoolingDecoder([2, 2])(MAPS, []), "1 steps up need as many pooled maps, got 0"),
+        (lambda: m.UnpoolingDecoder([2, 2])(MAPS, [m.pool_and_remember(MAPS)]), r"\(1, 2, 2, 2\).*\(1, 2, 5, 5\)"),
+        (lambda: geometry.receptive_field([(3, 1)]), r"layers\[0\] needs .*got \(3, 1\)"),
+        (lambda: profile(nn.LazyConv2d(3, 3), (1, 3, 5, 5)), r"LazyConv2d cannot run on \(1, 3, 5, 5\)"),
+        (lambda: profile(nn.Conv2d(3, 3, 3), (1, 3, 10**12, 10**12)), "Conv2d cannot run on .*1000000000000"),
+        (lambda: compare({}), "at least one report, got none"),
         (lambda: profile(nn.Identity()), "needs the shape"),
         (lambda: profile("net", (1, 3, 5, 5)), "got str"),
         (lambda: profile(nn.Conv2d(4, 4, 3), (1, 3, 5, 5)), r"Conv2d cannot run on \(1, 3, 5, 5\)"),
@@ -123,6 +170,46 @@ def test_bad_options_are_refused_with_the_number(name, wrong):
 )
 def test_what_does_not_fit_is_refused_and_says_what_would(call, says):
     assert re.search(says, str(refusal(call)))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: m.ConvBN(4, 4, "3"), "kernel_size must be a sequence of integers, got '3'"),
+        (lambda: m.ASPP(4, 4, rates=6), "rates must be a sequence of integers, got 6"),
+        (lambda: m.ASPP(4, 4, rates="612"), "rates must be a sequence of integers, got '612'"),
+        (lambda: m.PyramidPooling(4, bins=2), "bins must be a sequence of integers, got 2"),
+        (lambda: m.XceptionBlock(4, 4), "widths must be a sequence of integers, got 4"),
+        (lambda: m.XceptionBlock(4, [4], step=(2, 1)), "step must be of type Step, got tuple"),
+        (lambda: m.AlignedBlock(4, [4, 4, 4], step=(2, 1)), "step must be of type Step, got tuple"),
+        (lambda: m.xception65(width="1"), "width must be a number, got '1'"),
+        (lambda: m.resnet101(multi_grid=2), "multi_grid must be a sequence of integers, got 2"),
+        (lambda: m.DeepLabV3(m.xception41, 3), "got function without"),
+        (lambda: m.DeepLabV3Plus(None, 3), "got NoneType without"),
+        (lambda: m.UnpoolingDecoder([2, 2])(MAPS, [None]), r"pooled\[0\] must be of type Pooled, got NoneType"),
+        (lambda: m.upsample(MAPS, 5), "size must be a sequence of integers, got 5"),
+        (lambda: m.dense_kernel(nn.Conv2d(3, 3, 3)), "of type SeparableConv2d, got Conv2d"),
+        (lambda: m.segmented_from_towers(m.SegmentedInception(3, 6)), "of type SimplifiedInception, got SegmentedInception"),
+        (lambda: m.towers_from_segmented(m.SimplifiedInception(3, 6)), "of type SegmentedInception, got SimplifiedInception"),
+        (lambda: m.extreme_from_segmented(nn.Identity()), "of type SegmentedInception, got Identity"),
+        (lambda: m.conv2d_loops(MAPS, KERNEL.double()), "torch.float32 and torch.float64"),
+        (lambda: geometry.output_size(5, 3, padding=1.5), "padding must be an integer, got 1.5"),
+        (lambda: profile(nn.Identity(), 513), r"\(1, 3, 513, 513\), got 513"),
+        (lambda: compare([profile(nn.Identity(), (1, 3, 5, 5))]), "of type Mapping, got list"),
+        (lambda: compare({"a": 1}), r"reports\['a'\] must be of type Report, got int"),
+        *((lambda f=f: f([[1.0]]), r"kernel \(C_out, C_in, k_h, k_w\), got list") for f in KERNEL_FUNCTIONS),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_a_type_error(call, says):
+    error = refusal(call)
+    assert isinstance(error, TypeError)
+    assert re.search(says, str(error))
+
+
+@pytest.mark.parametrize("function", KERNEL_FUNCTIONS)
+@pytest.mark.parametrize("shape", [(3, 3), (2, 3, 3), (0, 2, 3, 3), (1, 2, 3, 3, 3)])
+def test_what_has_not_the_axes_of_a_kernel_is_none(function, shape):
+    assert str(shape) in str(refusal(lambda: function(torch.zeros(shape))))
 
 
 NETS = {
@@ -176,6 +263,18 @@ def test_bad_images_are_refused_before_anything_is_computed(name, image):
 )
 def test_the_most_likely_mistakes_are_told_what_to_do(image, hint):
     assert re.search(hint, str(refusal(lambda: made("DeepLabV3Plus")(image))))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+@pytest.mark.parametrize("name", ["Xception", "InceptionV3", "DeepLabV3Plus", "resnet101"])
+def test_an_image_in_another_number_format_than_the_weights_is_refused(name, dtype):
+    error = str(refusal(lambda: made(name)(torch.zeros(1, 3, 80, 80, dtype=dtype))))
+    assert f"the image is {dtype} and the network torch.float32" in error
+
+
+def test_autocast_mixes_formats_on_purpose():
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert made("resnet101")(torch.zeros(1, 3, 33, 33, dtype=torch.bfloat16)).high.isfinite().all()
 
 
 @pytest.mark.parametrize("not_a_tensor", [None, [[1.0]], "cat.png"])

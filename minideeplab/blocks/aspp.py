@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from minideeplab.blocks.convolution import ConvBNReLU, check_maps
 from minideeplab.blocks.separable import SeparableConvBN
-from minideeplab.geometry import require_positive
+from minideeplab.geometry import require_counts, require_positive
 
 
 class ImagePooling(nn.Module):
@@ -44,7 +44,7 @@ class ASPP(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         require_positive(in_channels=in_channels, channels=channels)
-        require_positive(**{f"rates[{i}]": rate for i, rate in enumerate(rates)})
+        require_counts(rates=rates)
         if not rates or len(set(rates)) < len(rates):
             raise ValueError(f"rates must be different and at least one, got {tuple(rates)}")
         self.in_channels, self.rates = in_channels, tuple(rates)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minideeplab.blocks.convolution import check_maps
-from minideeplab.geometry import effective_kernel, require_positive, same_padding
+from minideeplab.blocks.convolution import check_kernel, check_maps
+from minideeplab.geometry import effective_kernel, require_counts, require_positive, same_padding
 
 
 def kernel_with_holes(weight: Tensor, rate: int) -> Tensor:
@@ -19,6 +19,7 @@ def kernel_with_holes(weight: Tensor, rate: int) -> Tensor:
     >>> kernel_with_holes(torch.ones(1, 1, 2, 2), 2)[0, 0].int().tolist()
     [[1, 0, 1], [0, 0, 0], [1, 0, 1]]
     """
+    check_kernel(weight)
     holes = weight.new_zeros(*weight.shape[:2], *(effective_kernel(k, rate) for k in weight.shape[2:]))
     holes[:, :, ::rate, ::rate] = weight
     return holes
@@ -30,9 +31,10 @@ def conv2d_on_sub_grids(x: Tensor, weight: Tensor, rate: int) -> Tensor:
     Every rate-th pixel makes one of rate * rate sub-grids; an ordinary convolution runs on each, and the results are
     woven together. TensorFlow 1 computed it so (space to batch), which is why it counted the padding of the grids.
     """
+    check_kernel(weight)
     check_maps(x, weight.shape[1])
     require_positive(rate=rate)
-    y, padding = x.new_zeros(x.shape[0], len(weight), *x.shape[2:]), same_padding(weight.shape[-1])
+    y, padding = x.new_zeros(x.shape[0], len(weight), *x.shape[2:]), [same_padding(k) for k in weight.shape[2:]]
     for i in range(min(rate, x.shape[2])):
         for j in range(min(rate, x.shape[3])):
             y[:, :, i::rate, j::rate] = F.conv2d(x[:, :, i::rate, j::rate], weight, padding=padding)
@@ -65,6 +67,7 @@ def pixels_touched(rates: Sequence[int], kernel_size: int = 3) -> Tensor:
     (4, 4, 4): 49 of 625 pixels
     (1, 2, 5): 289 of 289 pixels
     """
+    require_counts(rates=rates)
     if not rates:
         raise ValueError("rates is empty: name at least one convolution")
     ways = torch.ones(1, dtype=torch.int64)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from minideeplab.blocks.convolution import check_maps
-from minideeplab.geometry import require_positive, same_padding
+from minideeplab.blocks.convolution import check_kernel, check_maps
+from minideeplab.geometry import require_kind, require_positive, same_padding
 
 
 def check_divides(parts: int, whole: int, *, names: tuple[str, str]) -> None:
@@ -81,6 +81,7 @@ class ExtremeInception(nn.Module):
 
 def segmented_from_towers(towers: SimplifiedInception) -> SegmentedInception:
     """Fig. 2 -> fig. 3: stack the 1 x 1 weights into one kernel, the 3 x 3 weights into a grouped one. The same function."""
+    require_kind(SimplifiedInception, towers=towers)
     mixes = torch.cat([mix.weight for mix in _convolutions(towers.mixes)])  # (width, C, 1, 1)
     looks = torch.cat([look.weight for look in _convolutions(towers.looks)])  # (width, width / towers, k, k)
     kernel_size, segments = looks.shape[-1], len(towers.mixes)
@@ -91,6 +92,7 @@ def segmented_from_towers(towers: SimplifiedInception) -> SegmentedInception:
 
 def towers_from_segmented(segmented: SegmentedInception) -> SimplifiedInception:
     """Fig. 3 -> fig. 2: hand each segment its own 1 x 1 and 3 x 3. The same function."""
+    require_kind(SegmentedInception, segmented=segmented)
     mix, look = segmented.mix.weight, segmented.look.weight
     count = segmented.look.groups
     towers = SimplifiedInception(segmented.in_channels, len(mix), towers=count, kernel_size=look.shape[-1])
@@ -102,6 +104,7 @@ def towers_from_segmented(segmented: SegmentedInception) -> SimplifiedInception:
 
 def extreme_from_segmented(segmented: SegmentedInception) -> ExtremeInception:
     """Fig. 3 at its last stop -> fig. 4. ValueError while a segment still holds more than one channel."""
+    require_kind(SegmentedInception, segmented=segmented)
     width, segments = len(segmented.mix.weight), segmented.look.groups
     if segments != width:
         raise ValueError(f"extreme Inception needs one segment per channel: {segments} segments for {width} channels")
@@ -120,6 +123,7 @@ def regroup(weight: Tensor, groups: int, *, fewer: int = 1) -> Tensor:
     >>> regroup(two_groups, 2).flatten(1).int().tolist()
     [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
     """
+    check_kernel(weight)
     check_divides(groups, len(weight), names=("groups", "the output channels"))
     check_divides(fewer, groups, names=("fewer", "groups"))
     outputs, inputs = len(weight), weight.shape[1]

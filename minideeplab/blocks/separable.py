@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minideeplab.blocks.convolution import check_maps
-from minideeplab.geometry import require_positive, same_padding
+from minideeplab.blocks.convolution import check_kernel, check_maps
+from minideeplab.geometry import require_finite, require_kind, require_positive, same_padding
 
 
 class SeparableConv2d(nn.Module):
@@ -47,6 +47,7 @@ class SeparableConvBN(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         require_positive(in_channels=in_channels, out_channels=out_channels, stride=stride)
+        require_finite(eps=eps)
         self.in_channels, self.relu, padding = in_channels, relu, same_padding(kernel_size, dilation)
         self.depthwise = nn.Conv2d(
             in_channels, in_channels, kernel_size, stride, padding, dilation, groups=in_channels, bias=False,
@@ -64,6 +65,7 @@ class SeparableConvBN(nn.Module):
 
 def dense_kernel(separable: SeparableConv2d) -> Tensor:
     """The dense kernel (C_out, C_in, k, k) of the same function: an outer product, of rank one per input channel."""
+    require_kind(SeparableConv2d, separable=separable)
     mixtures, filters = separable.pointwise.weight, separable.depthwise.weight.transpose(0, 1)
     return mixtures * filters  # (C_out, C_in, 1, 1) * (1, C_in, k, k)
 
@@ -74,10 +76,7 @@ def separable_terms(kernel: Tensor) -> tuple[Tensor, Tensor]:
     (C_out, C_in, k, k) -> depthwise filters (terms, C_in, k, k) and mixtures (terms, C_out, C_in). Input channel c is a
     matrix of C_out outputs by k * k taps; its singular value decomposition is the sum.
     """
-    if kernel.dim() != 4:
-        raise ValueError(f"expected a kernel (C_out, C_in, k, k), got {tuple(kernel.shape)}")
-    matrices = kernel.transpose(0, 1).flatten(2)  # (C_in, C_out, k * k)
-    u, s, v = torch.linalg.svd(matrices, full_matrices=False)  # s: (C_in, terms)
+    u, s, v = torch.linalg.svd(_matrices(kernel), full_matrices=False)  # s: (C_in, terms)
     depthwise = v.transpose(0, 1).unflatten(2, tuple(kernel.shape[2:]))  # (terms, C_in, k, k)
     return depthwise, (u * s[:, None]).permute(2, 1, 0)  # (terms, C_out, C_in)
 
@@ -87,5 +86,16 @@ def separable_share(kernel: Tensor) -> Tensor:
 
     The yardstick of the Inception hypothesis: 1.0 at once means that space and channels are independent.
     """
-    squares: Tensor = torch.linalg.svdvals(kernel.transpose(0, 1).flatten(2)).square().sum(0)  # (terms,)
+    squares: Tensor = torch.linalg.svdvals(_matrices(kernel)).square().sum(0)  # (terms,)
+    if not squares.sum() > 0:
+        raise ValueError(f"a kernel {tuple(kernel.shape)} of zeros has no weight to share out")
     return squares.cumsum(0) / squares.sum()
+
+
+def _matrices(kernel: Tensor) -> Tensor:
+    """One matrix of outputs by taps for each input channel: (C_in, C_out, k * k)."""
+    check_kernel(kernel)
+    if not kernel.is_floating_point() or not kernel.isfinite().all():
+        finite = f"{int(kernel.isfinite().sum())} of {kernel.numel()} finite"
+        raise ValueError(f"expected a kernel of finite floating-point numbers, got {kernel.dtype}, {finite}")
+    return kernel.transpose(0, 1).flatten(2)

@@ -19,7 +19,7 @@ from minideeplab.cost.memory import Operation, peak_bytes
 from minideeplab.cost.reading import FIELDS
 from minideeplab.cost.shapes import Watch, without_values
 from minideeplab.cost.table import Table
-from minideeplab.geometry import require_positive
+from minideeplab.geometry import require_kind, require_positive
 
 CONVENTION = "MAC: one multiply-accumulate of a convolution or linear layer (2 FLOPs); params: without running statistics"
 
@@ -96,6 +96,8 @@ class Report:
 
 def compare(reports: Mapping[str, Report]) -> Table:
     """Several networks side by side, with ratios to the first, shares of the MACs by kind, and peak activation memory."""
+    require_kind(Mapping, reports=reports)
+    require_kind(Report, **{f"reports[{name!r}]": report for name, report in reports.items()})
     if not reports:
         raise ValueError("compare needs at least one report, got none")
     first, rows = next(iter(reports.values())), []

@@ -9,14 +9,15 @@ What differs from `xception.py` (Chollet 2017, fig. 5):
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minideeplab.blocks.convolution import ConvBN, ConvBNReLU, check_maps
+from minideeplab.blocks.convolution import ConvBN, ConvBNReLU, check_image
 from minideeplab.blocks.separable import SeparableConvBN
-from minideeplab.geometry import Step, require_positive, trade_strides
+from minideeplab.geometry import Step, require_counts, require_finite, require_kind, require_positive, trade_strides
 
 
 class Features(NamedTuple):
@@ -36,9 +37,13 @@ class AlignedBlock(nn.Module):
 
     def __init__(self, in_channels: int, widths: Sequence[int], *, stride: int = 1, step: Step | None = None) -> None:
         super().__init__()
-        first, second, third = widths
-        require_positive(in_channels=in_channels, first=first, second=second, third=third, stride=stride)
+        require_positive(in_channels=in_channels, stride=stride)
+        require_counts(widths=widths)
         step = step or Step(stride, 1)
+        require_kind(Step, step=step)
+        if len(widths) != 3:
+            raise ValueError(f"widths needs the channels of three separable convolutions, got {list(widths)}")
+        first, second, third = widths
         self.separable_1 = SeparableConvBN(in_channels, first, dilation=step.dilation)
         self.separable_2 = SeparableConvBN(first, second, dilation=step.dilation)
         self.separable_3 = SeparableConvBN(second, third, dilation=step.dilation, stride=step.stride)
@@ -70,12 +75,17 @@ class AlignedXception(nn.Module):
         self, entry_flow: Sequence[tuple[int, int]], middle: int, *, output_stride: int = 16, width: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        if not width > 0:
-            raise ValueError(f"width must be positive, got {width}")
+        require_finite(width=width)
+        require_positive(middle=middle)
+        require_kind(Sequence, entry_flow=entry_flow)
         if output_stride in (1, 2):
             raise ValueError(f"output_stride must be at least 4, the stride of the low-level map, got {output_stride}")
-        if (256, 2) not in entry_flow or entry_flow[-1][0] != 728:
-            raise ValueError(f"entry_flow needs (256, 2), which is tapped, and 728 channels at its end, got {list(entry_flow)}")
+        for number, row in enumerate(entry_flow):
+            require_counts(**{f"entry_flow[{number}]": row})
+        before = entry_flow[: entry_flow.index((256, 2))] if (256, 2) in entry_flow else []
+        if prod(stride for _, stride in before) != 2 or entry_flow[-1][0] != 728:
+            need = "(256, 2) at stride 4, where it is tapped, and 728 channels at its end"
+            raise ValueError(f"entry_flow needs {need}, got {list(entry_flow)}")
 
         def c(channels: int) -> int:
             return max(1, round(channels * width))
@@ -107,7 +117,7 @@ class AlignedXception(nn.Module):
         self.output_stride, self.low_channels, self.high_channels = output_stride, c(256), c(2048)
 
     def forward(self, x: Tensor) -> Features:
-        check_maps(x, 3)
+        check_image(x, next(self.parameters()).dtype)
         x = self.entry_flow[: self.tap](self.root(x))  # (N, 128 or 256, H/4, W/4)
         block: AlignedBlock = self.entry_flow[self.tap]  # type: ignore[assignment]
         low = block.before_stride(x)  # (N, 256, H/4, W/4)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minideeplab.blocks.convolution import ConvBNReLU, check_maps, upsample
-from minideeplab.geometry import require_positive
+from minideeplab.geometry import require_counts, require_kind, require_positive
 
 
 class PyramidPooling(nn.Module):
@@ -23,7 +23,8 @@ class PyramidPooling(nn.Module):
 
     def __init__(self, in_channels: int, *, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
         super().__init__()
-        require_positive(in_channels=in_channels, **{f"bins[{i}]": count for i, count in enumerate(bins)})
+        require_positive(in_channels=in_channels)
+        require_counts(bins=bins)
         if not bins or len(set(bins)) < len(bins) or in_channels < len(bins):
             raise ValueError(f"bins must be different, at least one and at most in_channels = {in_channels}, got {tuple(bins)}")
         self.in_channels, self.bins = in_channels, tuple(bins)
@@ -54,7 +55,7 @@ def pool_and_remember(x: Tensor) -> Pooled:
 
     The places of the maxima are all that SegNet (Badrinarayanan 2015) keeps of its encoder.
     """
-    check_maps(x, x.shape[1] if x.dim() == 4 else 1, least=2)
+    check_maps(x, None, least=2)
     pooled, indices = F.max_pool2d(x, 2, return_indices=True)
     return Pooled(pooled, indices, x.shape[2:])
 
@@ -68,6 +69,7 @@ class UnpoolingDecoder(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
+        require_counts(widths=widths)
         if len(widths) < 2:
             raise ValueError(f"widths needs the channels before and after at least one step, got {list(widths)}")
         self.in_channels = widths[0]
@@ -75,6 +77,8 @@ class UnpoolingDecoder(nn.Module):
 
     def forward(self, x: Tensor, pooled: Sequence[Pooled]) -> Tensor:
         check_maps(x, self.in_channels)
+        require_kind(Sequence, pooled=pooled)
+        require_kind(Pooled, **{f"pooled[{i}]": stage for i, stage in enumerate(pooled)})
         if len(pooled) != len(self.convolve):
             raise ValueError(f"{len(self.convolve)} steps up need as many pooled maps, got {len(pooled)}")
         for convolve, (_, indices, size) in zip(self.convolve, pooled, strict=True):

@@ -7,7 +7,7 @@ at 17 x 17 are one reduction and four. No auxiliary head: it serves training onl
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minideeplab.blocks.convolution import ConvBNReLU, check_maps
+from minideeplab.blocks.convolution import ConvBNReLU, check_image
 from minideeplab.blocks.inception import Inception8, Inception17, Inception35, ReductionTo8, ReductionTo17
 from minideeplab.geometry import require_positive
 
@@ -50,7 +50,7 @@ class InceptionV3(nn.Module):
         self.classify = nn.Linear(2048, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_maps(x, 3, least=75)
+        check_image(x, next(self.parameters()).dtype, least=75)
         x = self.modules_8(self.modules_17(self.modules_35(self.stem(x))))  # (N, 2048, 8, 8) from 299 x 299
         x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, 2048)
         logits: Tensor = self.classify(self.dropout(x))

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minideeplab.blocks.convolution import ConvBN, ConvBNReLU, SameMaxPool2d, check_maps
-from minideeplab.geometry import Step, require_positive, trade_strides
+from minideeplab.blocks.convolution import ConvBN, ConvBNReLU, SameMaxPool2d, check_image
+from minideeplab.geometry import Step, require_counts, require_finite, trade_strides
 from minideeplab.networks.aligned_xception import Features
 
 
@@ -54,14 +54,12 @@ class ResNet(nn.Module):
         self, units: Sequence[int], *, output_stride: int = 16, multi_grid: Sequence[int] = (1, 1, 1), width: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        if not width > 0:
-            raise ValueError(f"width must be positive, got {width}")
+        require_finite(width=width)
+        require_counts(units=units, multi_grid=multi_grid)
         if len(units) != 4 or units[0] < 3:
             raise ValueError(f"units needs four stages, the first of at least 3 (the second unit is tapped), got {list(units)}")
-        require_positive(**{f"units[{i}]": count for i, count in enumerate(units)})
         if len(multi_grid) != units[3]:
             raise ValueError(f"multi_grid needs a rate for each of the last stage's {units[3]} units, got {tuple(multi_grid)}")
-        require_positive(**{f"multi_grid[{i}]": rate for i, rate in enumerate(multi_grid)})
 
         def c(channels: int) -> int:
             return max(1, round(channels * width))
@@ -91,7 +89,7 @@ class ResNet(nn.Module):
         self.output_stride, self.low_channels, self.high_channels = output_stride, 4 * c(64), 4 * c(512)
 
     def forward(self, x: Tensor) -> Features:
-        check_maps(x, 3)
+        check_image(x, next(self.parameters()).dtype)
         first, *stages = self.stages
         unit_2: Bottleneck = first[1]  # type: ignore[index]
         x = first[:1](self.root(x))  # type: ignore[index]  # (N, 256, H/4, W/4)

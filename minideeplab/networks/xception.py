@@ -10,9 +10,9 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minideeplab.blocks.convolution import ConvBN, ConvBNReLU, SameMaxPool2d, check_maps
+from minideeplab.blocks.convolution import ConvBN, ConvBNReLU, SameMaxPool2d, check_image, check_maps
 from minideeplab.blocks.separable import SeparableConv2d
-from minideeplab.geometry import Step, require_positive, trade_strides
+from minideeplab.geometry import Step, require_counts, require_kind, require_positive, trade_strides
 
 
 class XceptionBlock(nn.Module):
@@ -29,6 +29,8 @@ class XceptionBlock(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         require_positive(in_channels=in_channels, stride=stride)
+        require_counts(widths=widths)
+        require_kind(Step, step=step or Step(stride, 1))
         if not widths:
             raise ValueError("widths is empty: name the channels of at least one separable convolution")
         self.in_channels, step = in_channels, step or Step(stride, 1)
@@ -82,7 +84,7 @@ class Xception(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The map before global pooling: (N, 2048, 10, 10) from 299 x 299 at output stride 32."""
-        check_maps(x, 3, least=7)
+        check_image(x, next(self.parameters()).dtype, least=7)
         x = self.exit_flow(self.middle_flow(self.entry_flow(x)))
         return x
 
