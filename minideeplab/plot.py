@@ -5,7 +5,7 @@ Each function returns the figure and the data it draws, so that what a reader se
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.image
 import torch
@@ -15,12 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from minideeplab.cost.measure import Measured
 from minideeplab.cost.report import Report
+
+if TYPE_CHECKING:
+    from minideeplab.cost.measure import Measured  # at run time it would start torch's benchmarks, which warn on some machines
 
 SPACE, CHANNEL, BOTH, NEITHER = "#0072B2", "#D55E00", "#6F5A7A", "#9A9A9A"
 COLORS = {"space": SPACE, "channel": CHANNEL, "both": BOTH, "neither": NEITHER}
-LABELS = ["#F2F2F2", SPACE, CHANNEL, "#009E73", "#CC79A7", "#F0E442"]  # background, then classes
+LABELS = ["#F2F2F2", "#009E73", "#CC79A7", "#F0E442", "#56B4E9", "#E69F00"]  # background, then classes: never the two
 FONT = 12  # points: a back row can read it
 
 Point = tuple[float, float]
@@ -160,7 +162,7 @@ def tradeoff(lines: Mapping[str, Sequence[Point]], *, x: str, y: str) -> tuple[F
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     (axes,) = _axes(figure, 1)
     drawn = {name: sorted(points) for name, points in lines.items()}
-    for (name, points), color, marker in zip(drawn.items(), (NEITHER, BOTH, LABELS[3]), "os^", strict=False):
+    for (name, points), color, marker in zip(drawn.items(), (NEITHER, BOTH, LABELS[1]), "os^", strict=False):
         axes.plot(*zip(*points, strict=True), marker=marker, markersize=8, linewidth=2, color=color, label=name)
     axes.set(xscale="log")
     axes.set_xlabel(x, fontsize=FONT)
@@ -170,7 +172,7 @@ def tradeoff(lines: Mapping[str, Sequence[Point]], *, x: str, y: str) -> tuple[F
     return figure, drawn
 
 
-def roofline(measured: Measured) -> tuple[Figure, dict[str, Point]]:
+def roofline(measured: "Measured") -> tuple[Figure, dict[str, Point]]:
     """What each kind of layer does, under what this machine can do: operations a byte against operations a second.
 
     Left of the bend memory sets the pace, right of it arithmetic. Also returns (FLOP / byte, GFLOP / s) of each kind with MACs.

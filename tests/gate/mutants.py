@@ -72,6 +72,8 @@ MUTATIONS = [
              "self.pointwise(self.depthwise(x))",
              "F.conv2d(self.pointwise(x), self.depthwise.weight[:1].expand(len(self.pointwise.weight), -1, -1, -1), "
              "padding=self.depthwise.padding, groups=len(self.pointwise.weight))"),
+    Mutation("a ReLU between the halves", "04", "blocks/separable.py::SeparableConv2d",
+             "self.pointwise(self.depthwise(x))", "self.pointwise(F.relu(self.depthwise(x)))"),
     Mutation("depthwise without groups", "04", "blocks/separable.py::SeparableConv2d",
              "groups=in_channels, ", ""),
     Mutation("a bias sneaks into the pointwise half", "04", "blocks/separable.py::SeparableConv2d",
