@@ -134,6 +134,33 @@ def test_each_of_them_would_be_noticed(text):
     assert len(complaints(text)) == 1
 
 
+SPEAKS = {"commands", "convert", "photo", "lesson", "__main__"}  # what a terminal or a notebook asks to speak
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_only_what_is_asked_to_speak_prints(path):
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    assert module_of(path) in SPEAKS or not [f for f in calls if isinstance(f, ast.Name) and f.id == "print"]
+
+
+def undocumented(text: str) -> list[str]:
+    """Public functions, classes and methods without a docstring; what overrides a method of somebody else needs none."""
+    public = [ast.parse(text), *(node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef))]
+    definitions = [node for node in public if not getattr(node, "name", "").startswith("_")]
+    inner = [node for outer in definitions for node in outer.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    overrides = {"forward", "extra_repr", "error"}
+    return [d.name for d in inner if not d.name.startswith("_") and d.name not in overrides and not ast.get_docstring(d)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_every_public_definition_says_what_it_is(path):
+    assert undocumented(path.read_text(encoding="utf-8")) == []
+
+
+def test_a_silent_definition_is_noticed():
+    assert undocumented("def f(): pass\nclass A:\n    'a'\n    def g(self): pass\n    def forward(self): pass") == ["f", "g"]
+
+
 def test_public_names_are_those_that_others_rely_on():
     promised = {
         "InceptionV3", "Xception", "xception41", "xception65", "xception71", "resnet101", "ASPP", "Decoder", "DeepLabV3",

@@ -98,7 +98,7 @@ def test_keys_and_shapes_are_the_same_at_every_output_stride():
 def test_the_shortcut_reads_the_input_before_the_relu():
     """An in-place ReLU at the head of the residual would hand max(x, 0) to the shortcut: on a negative map that is 0."""
     block, x = XceptionBlock(2, [2], stride=1).eval(), -1 - torch.rand(1, 2, 5, 5)
-    assert_close(block(x), x)  # relu(x) = 0, and nothing here has a bias before batch norm: only the shortcut speaks
+    assert_close(block(x.clone()), x)  # relu(x) = 0, and nothing here has a bias before batch norm: only the shortcut speaks
 
 
 def test_the_first_block_does_not_rectify_its_input(net):
@@ -119,6 +119,13 @@ def test_the_residual_is_pooled_only_where_the_figure_strides():
     assert isinstance(traded.residual[-1], SameMaxPool2d)
     assert not any(isinstance(m, SameMaxPool2d) for m in XceptionBlock(2, [3]).modules())
     assert traded(torch.randn(2, 2, 9, 9)).shape == (2, 2, 9, 9)
+
+
+def test_the_figure_and_not_the_step_decides_which_layers_exist():
+    """Where a stride is traded, a shortcut between equal channels stays the convolution that it was."""
+    figure, traded = XceptionBlock(2, [2], stride=2), XceptionBlock(2, [2], stride=2, step=Step(1, 2))
+    assert figure.state_dict().keys() == traded.state_dict().keys()
+    assert isinstance(XceptionBlock(2, [2]).shortcut, nn.Identity)
 
 
 def test_7_pixels_are_enough_and_6_are_not(net):

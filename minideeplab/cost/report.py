@@ -51,10 +51,12 @@ class Report:
 
     @property
     def params(self) -> int:
+        """What training changes, in all rows; a shared layer counts once."""
         return sum(row.params for row in self.rows)
 
     @property
     def macs(self) -> int:
+        """Multiply-accumulates of all rows."""
         return sum(row.macs for row in self.rows)
 
     def share(self, kind: str) -> Fraction:
