@@ -7,6 +7,8 @@ nothing that could be measured and is not here.
 """
 
 import copy
+import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -124,20 +126,35 @@ def _has_onednn(x: Tensor) -> bool:
     return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-class _Tracer(fx.Tracer):
-    """Runs `forward` once on stand-ins for tensors, which write down what is done to them: a graph, edited like a list.
+class _StandIn(fx.Proxy):
+    """Stands in for a tensor and writes down what is done to it. It has no value, no size and no type to be asked for."""
 
-    A stand-in has neither values nor a size. A module that asks for them becomes a single, opaque operation.
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """`isinstance` looks here, and must not learn that this is no tensor: a network would take another path."""
+        if sys._getframe(1).f_globals["__name__"].startswith("torch."):
+            return fx.Proxy
+        raise fx.proxy.TraceError("the type of a stand-in was asked for")
+
+
+class _Tracer(fx.Tracer):
+    """Runs `forward` once on stand-ins: the operations they write down are a graph, which can be edited like a list.
+
+    A module that asks a stand-in for more than it has becomes a single, opaque operation.
     """
 
     def __init__(self) -> None:
         super().__init__(autowrap_functions=(check_image, check_maps, upsample))  # three more operations, not looked into
         self.opaque: list[nn.Module] = []
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _StandIn(node, self)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return _is_simple(m) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        self.create_arg((args, kwargs))  # written down now: an attribute such as `features.high` waits for its first use
         before = len(self.graph.nodes)
         if not self.is_leaf_module(m, ""):
             try:
@@ -150,7 +167,7 @@ class _Tracer(fx.Tracer):
 
     def create_arg(self, a: Any) -> Any:
         """A tensor that no module owns was made in `forward`, perhaps at random: it has to be made in every call."""
-        arg = super().create_arg(a)
+        arg = a.node if type(a) is _StandIn else super().create_arg(a)
         if isinstance(arg, fx.Node) and str(arg.target).startswith("_tensor_constant"):
             raise fx.proxy.TraceError("a tensor made in forward")
         return arg
@@ -166,6 +183,8 @@ def _optimized(module: nn.Module, graphs: nn.ModuleList) -> nn.Module:
     try:
         if any(part._forward_hooks or part._forward_pre_hooks for part in module.modules()):
             raise fx.proxy.TraceError("a hook may carry real tensors past the graph")
+        if any(p.default is not p.empty for p in inspect.signature(type(module).forward).parameters.values()):
+            raise fx.proxy.TraceError("a stand-in for an argument that may be missing is never None")
         fast = fx.GraphModule(module, tracer.trace(module))
         graphs.append(fast)
     except Exception:

@@ -33,9 +33,10 @@ def scrambled(net: nn.Module) -> nn.Module:
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.weight.data.normal_(0, module.weight[0].numel() ** -0.5)
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d) and module.affine:
             module.weight.data.uniform_(0.6, 1.4)
             module.bias.data.normal_(0, 0.3)
+        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
     return net.double().eval()

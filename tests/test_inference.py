@@ -1,6 +1,7 @@
 """The fast path: the same answers, the model left alone, and every trick against a witness that is not ours."""
 
 import copy
+import io
 
 import pytest
 import torch
@@ -74,6 +75,29 @@ def operations(net: nn.Module, x: torch.Tensor) -> set[str]:
     return seen
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_in_double_precision_the_edited_graph_is_the_same_function(name):
+    make, shape = NETWORKS[name]
+    net, x = floats(make()).double(), torch.rand(shape, dtype=torch.float64) * 2 - 1
+    with torch.no_grad():
+        assert_same_answer(optimize_for_inference(net)(x), net(x), bound=1e-10)
+
+
+@pytest.mark.parametrize("wrong", ["eps", "running_var"])
+def test_in_double_precision_a_slightly_wrong_fold_is_seen(wrong, monkeypatch):
+    net, x = floats(m.ConvBN(3, 8, 3)).double(), torch.rand(1, 3, 9, 9, dtype=torch.float64)
+    fold = FastConv2d.fold
+
+    def slightly_wrong(self, bn):
+        bn = copy.deepcopy(bn)
+        setattr(bn, wrong, getattr(bn, wrong) * (1 + 1e-5))
+        fold(self, bn)
+
+    monkeypatch.setattr(FastConv2d, "fold", slightly_wrong)
+    with pytest.raises(AssertionError):
+        assert_same_answer(optimize_for_inference(net)(x), net(x), bound=1e-10)
+
+
 def test_without_the_fold_the_answer_is_another():
     net, x = floats(m.ConvBN(3, 8, 3)), torch.rand(1, 3, 9, 9)
     bare = copy.deepcopy(net)
@@ -101,35 +125,185 @@ def test_wide_rates_padded_by_hand_read_the_same_zeros(rate):
         assert_same_answer(optimize_for_inference(net)(x), net(x))
 
 
-def test_a_batch_norm_that_somebody_else_reads_before_is_not_folded():
-    class Fork(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.bn = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="built without oneDNN")
+def test_only_wide_paddings_are_made_by_hand():
+    x = torch.randn(1, 8, 33, 20)
+    seen = {rate: operations(optimize_for_inference(m.SeparableConv2d(8, 4, dilation=rate)), x) for rate in (4, 6)}
+    assert "constant_pad_nd" not in seen[4]
+    assert "constant_pad_nd" in seen[6]
+    assert all("_convolution_pointwise" in names and "convolution" not in names for names in seen.values())
 
-        def forward(self, x):
-            y = self.conv(x)
-            return self.bn(y) + y
 
-    net, x = floats(Fork()), torch.randn(1, 3, 5, 5)
+def test_relu_moves_into_the_convolution_and_nowhere_else():
+    net, x = floats(m.DeepLabV3Plus(m.xception41(width=1 / 32), 5, channels=8)), torch.rand(1, 3, 33, 33)
     fast = optimize_for_inference(net)
-    assert "native_batch_norm" in operations(fast, x)
+    inside = sum(conv.relu for conv in fast.modules() if isinstance(conv, FastConv2d))
+    blocks = [block for block in net.modules() if isinstance(block, m.AlignedBlock)]
+    # Root 2, last module 6, ASPP 5 + 3 + 1, decoder 1 + 4, and in each module the second and third ReLU: its first reads what
+    # the shortcut reads too, and the third of the tapped module what the decoder reads.
+    assert inside == 2 + 6 + 9 + 5 + 2 * len(blocks) - 1
     assert_same_answer(fast(x), net(x))
 
 
-def test_a_module_whose_path_depends_on_values_keeps_running():
-    class Moody(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.up, self.down = m.ConvBNReLU(3, 4, 3), m.ConvBNReLU(3, 4, 3)
+# ---- networks that are not ours: never wrong, whatever their forward does
 
-        def forward(self, x):
-            return self.up(x) if x.mean() > 0 else self.down(x)
 
-    net, x = floats(Moody()), torch.rand(1, 3, 7, 7)
+class Written(nn.Module):
+    """A convolution, its batch norm, and a forward that a test writes."""
+
+    def __init__(self, forward, **parts: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.bn, self.written = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), forward
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x):
+        return self.written(self, x)
+
+
+def second_batch_norm(net, x):
+    return net.bn(net.conv(x)) + net.second(net.conv(x))
+
+
+def read_twice(net, x):
+    y = net.conv(x)
+    return net.bn(y) + y
+
+
+def in_place_behind_a_shortcut(net, x):
+    y = net.bn(net.conv(x))
+    shortcut = y * 2
+    return net.relu(y) + shortcut + y  # `y` is rectified by now
+
+
+def of_another_kind(net, x):
+    return net.bn(net.conv(x)) if isinstance(x, torch.Tensor) else x[0]
+
+
+def by_value(net, x):
+    return net.bn(net.conv(x)) if x.mean() > 0 else net.conv(x)
+
+
+def by_size(net, x):
+    return net.bn(net.conv(x)) if x.shape[3] > 6 else net.conv(x)
+
+
+ODD = {
+    "one convolution, two batch norms": Written(second_batch_norm, second=nn.BatchNorm2d(3)),
+    "the convolution is read as well": Written(read_twice),
+    "a ReLU in place, behind a shortcut": Written(in_place_behind_a_shortcut, relu=nn.ReLU(inplace=True)),
+    "a ReLU in place": Written(lambda net, x: net.relu(net.bn(net.conv(x))), relu=nn.ReLU(inplace=True)),
+    "ReLU as a method": Written(lambda net, x: net.bn(net.conv(x)).relu_()),
+    "a path by type": Written(of_another_kind),
+    "a path by value": Written(by_value),
+    "a path by size": Written(by_size),
+    "batch norm in front": Written(lambda net, x: net.conv(F.relu(net.bn(x)))),
+    "batch norm of the batch": Written(
+        lambda net, x: net.batch(net.conv(x)), batch=nn.BatchNorm2d(3, track_running_stats=False)
+    ),
+    "batch norm without gamma": Written(lambda net, x: net.plain(net.conv(x)), plain=nn.BatchNorm2d(3, affine=False)),
+    "padding in words": Written(lambda net, x: net.bn(net.same(x)), same=nn.Conv2d(3, 3, 2, padding="same")),
+    "padding by reflection": Written(
+        lambda net, x: net.bn(net.mirror(x)), mirror=nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect")
+    ),
+    "a part asked for its weights": Written(
+        lambda net, x: (net.part(x) + net.part[0].weight.sum()) if x.mean() > 0 else net.part[:1](x),
+        part=nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)),
+    ),
+    "no batch norm": Written(lambda net, x: net.conv(x)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("name", ODD)
+def test_foreign_networks_keep_their_answers(name):
+    net = floats(ODD[name])
     fast = optimize_for_inference(net)
-    assert_same_answer(fast(x), net(x))
-    assert_same_answer(fast(-x), net(-x))
+    for x in (torch.rand(2, 3, 5, 7), -torch.rand(1, 3, 6, 6)):
+        with torch.no_grad():
+            assert_same_answer(fast(x.clone()), net(x.clone()))
+
+
+@pytest.mark.parametrize("name", ["one convolution, two batch norms", "batch norm without gamma", "a ReLU in place"])
+def test_what_can_be_folded_is(name):
+    assert "native_batch_norm" not in operations(optimize_for_inference(floats(ODD[name])), torch.rand(1, 3, 5, 5))
+
+
+@pytest.mark.parametrize("name", ["the convolution is read as well", "batch norm in front", "batch norm of the batch"])
+def test_what_cannot_be_folded_is_not(name):
+    assert "native_batch_norm" in operations(optimize_for_inference(floats(ODD[name])), torch.rand(1, 3, 5, 5))
+
+
+def test_an_argument_that_may_be_missing_may_be_missing():
+    class Masked(Written):
+        def forward(self, x, mask=None):
+            return super().forward(x) if mask is None else super().forward(x) * mask
+
+    net, x, mask = floats(Masked(lambda net, x: net.bn(net.conv(x)))), torch.rand(1, 3, 7, 7), torch.rand(7, 7)
+    fast = optimize_for_inference(net)
+    with torch.no_grad():
+        assert_same_answer(fast(x), net(x))
+        assert_same_answer(fast(x, mask), net(x, mask))
+
+
+def test_what_an_opaque_module_reads_first_can_be_read_again():
+    def by_value(net, maps):
+        return net.bn(net.conv(maps)) if maps.mean() > 0 else maps
+
+    def forward(net, x):
+        features = net.backbone(x)
+        return net.moody(features.high) + features.high
+
+    class Backbone(Written):
+        def forward(self, x):
+            return m.Features(x, by_value(self, x))
+
+    net, x = floats(Written(forward, backbone=Backbone(None), moody=Written(by_value))), torch.rand(1, 3, 5, 5)
+    with torch.no_grad():
+        assert_same_answer(optimize_for_inference(net)(x), net(x))
+
+
+def test_a_random_tensor_is_drawn_in_every_call():
+    fast = optimize_for_inference(floats(Written(lambda net, x: net.bn(net.conv(x)) + torch.rand(1))))
+    x = torch.rand(1, 3, 5, 5)
+    assert not torch.equal(fast(x), fast(x))
+
+
+def test_hooks_see_and_carry_what_they_did_before():
+    seen = []
+
+    def forward(net, x):
+        net.part(x)
+        return seen[-1] * 2  # what a hook put aside, as timm's feature extractors do
+
+    net, x = floats(Written(forward, part=m.ConvBNReLU(3, 4, 3))), torch.rand(1, 3, 7, 7)
+    net.part.conv.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    fast = optimize_for_inference(net)
+    assert not seen  # no stand-in went through it
+    with torch.no_grad():
+        assert_same_answer(fast(x), net(x))
+    assert len(seen) == 2
+
+
+def test_a_fast_network_may_be_a_part_of_another():
+    inner = optimize_for_inference(floats(m.ConvBNReLU(3, 4, 3)), dtype=torch.bfloat16)
+    net, x = nn.Sequential(inner, floats(m.ConvBN(4, 4, 3))), torch.rand(1, 3, 7, 7)
+    with torch.no_grad():
+        assert_same_answer(optimize_for_inference(net)(x), net(x))
+
+
+def test_it_is_a_snapshot_and_can_be_copied_saved_and_given_other_weights():
+    net, x = floats(m.DeepLabV3Plus(m.xception41(width=1 / 32), 5, channels=8)), torch.rand(1, 3, 33, 33)
+    fast = optimize_for_inference(net)
+    answer, file = fast(x), io.BytesIO()
+    for parameter in net.parameters():
+        parameter.data.zero_()
+    torch.save(fast, file)
+    file.seek(0)
+    for same in (fast, copy.deepcopy(fast), torch.load(file, weights_only=False)):
+        assert torch.equal(same(x), answer)
+    fast.load_state_dict({key: value * 0 for key, value in fast.state_dict().items()})
+    assert not fast(x).any()  # the packed weights are not the old ones
 
 
 def test_it_can_be_done_twice_and_stays_in_evaluation_mode():
@@ -167,6 +341,8 @@ def test_bad_images_are_still_refused():
         fast(torch.zeros(1, 4, 71, 71))
     with pytest.raises(TypeError, match="uint8"):
         fast(torch.zeros(1, 3, 71, 71, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"\(N, 3, H, W\)"):
+        optimize_for_inference(m.ConvBN(3, 4))(torch.zeros(1, 4, 5, 5))
 
 
 # ---- many scales, and mirrored

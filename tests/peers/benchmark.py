@@ -3,7 +3,7 @@
     .venv-peers/bin/python tests/peers/benchmark.py            some eight minutes; leave the machine alone meanwhile
     .venv-peers/bin/python tests/peers/benchmark.py --rounds 3 --dry-run
 
-Every ratio is that of two runs next to each other, ours then theirs, over and over: what else the machine does slows both.
+Every ratio is that of two runs next to each other, ours and theirs, over and over: what else the machine does slows both.
 Printed are the median ratio and its quartiles. A peer that is not installed is left out. Times are nowhere a test.
 """
 
@@ -12,11 +12,12 @@ import copy
 import datetime
 import importlib
 import importlib.metadata
+import importlib.util
 import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -64,8 +65,16 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def measure(pair: Pair, rounds: int) -> Result:
+    """Who comes first changes from round to round: what a run leaves behind in the allocator and the caches meets both."""
     pair.ours(), pair.theirs()  # warm-up: packs weights, fills caches
-    ratios = [seconds(pair.ours) / seconds(pair.theirs) for _ in range(rounds)]
+    ratios = []
+    for turn in range(rounds):
+        if turn % 2:
+            ours = seconds(pair.ours)
+            ratios.append(ours / seconds(pair.theirs))
+        else:
+            theirs = seconds(pair.theirs)
+            ratios.append(seconds(pair.ours) / theirs)
     return Result(pair.what, quartiles(ratios), pair.target)
 
 
@@ -89,35 +98,30 @@ def training_step(net: nn.Module, x: torch.Tensor, labels: torch.Tensor) -> Call
     return run
 
 
-def with_segmentation_models() -> list[Pair]:
+def in_three_ways(name: str, ours: nn.Module, theirs: nn.Module, x: torch.Tensor, targets: Sequence[float]) -> Iterator[Pair]:
+    """Made one after the other: what lies in memory from the last pair would slow the next."""
+    yield Pair(f"{name}, as it is", forward(ours, x), forward(theirs, x), targets[0])
+    yield Pair(f"{name}, optimized", forward(optimize_for_inference(ours), x), forward(theirs, x), targets[1])
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        half = forward(optimize_for_inference(ours, dtype=torch.bfloat16), x)
+        yield Pair(f"{name}, bfloat16", half, forward(theirs, x), targets[2])
+
+
+def with_segmentation_models() -> Iterator[Pair]:
     smp = importlib.import_module("segmentation_models_pytorch")
+    ours = DeepLabV3Plus(xception65(output_stride=16), 21).eval()
     theirs = smp.DeepLabV3Plus("tu-xception65", encoder_weights=None, classes=21).eval()
-    ours, x = DeepLabV3Plus(xception65(output_stride=16), 21).eval(), torch.randn(1, 3, 512, 512)
-    small, labels = torch.randn(4, 3, 128, 128), torch.randint(0, 21, (4, 128, 128))
-    name = "DeepLabV3+ Xception-65, 1 x 3 x 512 x 512"
-    pairs = [
-        Pair(f"{name}, optimized, against smp", forward(optimize_for_inference(ours), x), forward(theirs, x), 0.72),
-        Pair(f"{name}, as it is, against smp", forward(ours, x), forward(theirs, x), 1.05),
-    ]
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        half = optimize_for_inference(ours, dtype=torch.bfloat16)
-        pairs.append(Pair(f"{name}, bfloat16, against smp", forward(half, x), forward(theirs, x), 0.40))
-    step = "DeepLabV3+ Xception-65, a training step, 4 x 3 x 128 x 128, against smp"
-    return [*pairs, Pair(step, training_step(ours, small, labels), training_step(theirs, small, labels), 1.05)]
+    name = "DeepLabV3+ Xception-65 against smp's, 1 x 3 x 512 x 512"
+    yield from in_three_ways(name, ours, theirs, torch.randn(1, 3, 512, 512), (1.05, 0.72, 0.40))
+    x, labels = torch.randn(4, 3, 128, 128), torch.randint(0, 21, (4, 128, 128))
+    name = "DeepLabV3+ Xception-65 against smp's, a training step, 4 x 3 x 128 x 128"
+    yield Pair(name, training_step(ours, x, labels), training_step(theirs, x, labels), 1.05)
 
 
-def with_timm() -> list[Pair]:
+def with_timm() -> Iterator[Pair]:
     theirs = importlib.import_module("timm").create_model("legacy_xception").eval()
-    ours, x = Xception().eval(), torch.randn(8, 3, 299, 299)
-    name = "Xception, 8 x 3 x 299 x 299"
-    pairs = [
-        Pair(f"{name}, optimized, against timm", forward(optimize_for_inference(ours), x), forward(theirs, x), 0.57),
-        Pair(f"{name}, as it is, against timm", forward(ours, x), forward(theirs, x), 1.00),
-    ]
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        half = optimize_for_inference(ours, dtype=torch.bfloat16)
-        pairs.append(Pair(f"{name}, bfloat16, against timm", forward(half, x), forward(theirs, x), 0.30))
-    return pairs
+    name = "Xception against timm's, 8 x 3 x 299 x 299"
+    yield from in_three_ways(name, Xception().eval(), theirs, torch.randn(8, 3, 299, 299), (1.00, 0.57, 0.30))
 
 
 COUNT = "from minideeplab.cost import profile; profile(net, (1, 3, {0}, {1}))"
@@ -144,7 +148,7 @@ print(perf_counter() - start, memory("VmHWM") - before)
 def fresh(task: str, network: str = NETWORK) -> tuple[float, float]:
     """Seconds and mebibytes that a task takes in a process of its own, imports of the task included."""
     script = MEASURED.format(network=network, task=task)
-    printed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    printed = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     return float(printed[0]), float(printed[1])
 
 
@@ -152,14 +156,16 @@ def cost_report(rounds: int) -> list[Result]:
     ratios, sizes, memory, imports = [], [], [], []
     for _ in range(rounds):
         at_513, grown = fresh(COUNT.format(513, 513))
-        ratios.append(at_513 / fresh(TORCHINFO)[0])
+        if importlib.util.find_spec("torchinfo"):
+            ratios.append(at_513 / fresh(TORCHINFO)[0])
         sizes.append(fresh(COUNT.format(4097, 8193))[0] / at_513)
         memory.append(grown)
         imports.append(fresh("import minideeplab", "import torch")[0])
+    name = "cost report of DeepLabV3+ Xception-65"
     return [
-        Result("cost report of DeepLabV3+ Xception-65 at 513, against torchinfo's default", quartiles(ratios), 0.10),
-        Result("... growth of memory", quartiles(memory), 30, " MiB"),
-        Result("... at 4097 x 8193, against 513", quartiles(sizes), 1.1),
+        *([Result(f"{name} at 513, against torchinfo's default", quartiles(ratios), 0.10)] if ratios else []),
+        Result(f"{name} at 513, growth of memory", quartiles(memory), 30, " MiB"),
+        Result(f"{name} at 4097 x 8193, against 513", quartiles(sizes), 1.1),
         Result("`import minideeplab` beyond `import torch`", quartiles(imports), 0.2, " s"),
     ]
 
@@ -196,7 +202,7 @@ Python {platform.python_version()}, {versions()}.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9, help="how often each pair is run (default: 9)")
+    parser.add_argument("--rounds", type=int, default=10, help="how often each pair is run (default: 10)")
     parser.add_argument("--dry-run", action="store_true", help="print the page and write nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -204,13 +210,11 @@ def main() -> None:
     results = []
     for pairs in (with_segmentation_models, with_timm):
         try:
-            found = pairs()
+            for pair in pairs():
+                results.append(measure(pair, options.rounds))
+                print(results[-1].row(), flush=True)
         except ImportError as error:
             print(f"left out: {error}", file=sys.stderr)
-            continue
-        for pair in found:
-            results.append(measure(pair, options.rounds))
-            print(results[-1].row(), flush=True)
     for result in cost_report(max(options.rounds // 2, 3)):
         results.append(result)
         print(result.row(), flush=True)
