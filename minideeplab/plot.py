@@ -20,7 +20,7 @@ from minideeplab.cost.report import Report
 if TYPE_CHECKING:
     from minideeplab.cost.measure import Measured  # at run time it would start torch's benchmarks, which warn on some machines
 
-SPACE, CHANNEL, BOTH, NEITHER = "#0072B2", "#D55E00", "#6F5A7A", "#9A9A9A"
+SPACE, CHANNEL, BOTH, NEITHER, NEGATIVE = "#0072B2", "#D55E00", "#6F5A7A", "#9A9A9A", "#C9A227"
 COLORS = {"space": SPACE, "channel": CHANNEL, "both": BOTH, "neither": NEITHER}
 LABELS = ["#F2F2F2", "#009E73", "#CC79A7", "#F0E442", "#56B4E9", "#E69F00"]  # background, then classes: never the two
 FONT = 12  # points: a back row can read it
@@ -37,7 +37,7 @@ def photograph(path: str | Path) -> Tensor:
 
 
 def planes(rows: Mapping[str, Tensor], *, kinds: Sequence[str]) -> tuple[Figure, dict[str, list[list[int]]]]:
-    """Small integer planes (h, w) side by side, each number in its cell; shade is magnitude, gray is negative.
+    """Small integer planes (h, w) side by side, each number in its cell; shade is magnitude, yellow is negative.
 
     `kinds` says of each plane whether it shows "space", "channel", "both" or "neither".
     """
@@ -45,7 +45,7 @@ def planes(rows: Mapping[str, Tensor], *, kinds: Sequence[str]) -> tuple[Figure,
     figure = Figure(figsize=(side * len(rows), side + 0.2), layout="constrained")
     for axes, (name, plane), kind in zip(_axes(figure, len(rows)), rows.items(), kinds, strict=True):
         largest = max(1, int(plane.abs().max()))
-        shade = LinearSegmentedColormap.from_list("shade", [NEITHER, "white", COLORS[kind]])
+        shade = LinearSegmentedColormap.from_list("shade", [NEGATIVE, "white", COLORS[kind]])
         axes.imshow(plane.detach().numpy(), cmap=shade, vmin=-largest, vmax=largest)
         for (i, j), value in _cells(plane):
             ink = "white" if value > largest / 2 else "black"
