@@ -21,6 +21,7 @@ from minideeplab.geometry import require_positive
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+
 def pillow(part: str) -> Any:
     """A module of Pillow, or the line that installs it."""
     try:
