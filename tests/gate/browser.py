@@ -42,7 +42,8 @@ SETTINGS = {
 HARMLESS = ()  # console errors that say nothing about the course: (a piece of the text, ...), each with its reason
 
 LAB = "window.jupyterapp.shell.currentWidget"
-READY = f"() => window.jupyterapp && {LAB}?.context?.isReady && {LAB}.sessionContext?.session?.kernel?.status === 'idle'"
+READY = f"""name => window.jupyterapp && {LAB}?.context?.isReady && {LAB}.context.path.endsWith(name)
+  && {LAB}.sessionContext?.session?.kernel?.status === 'idle'"""  # by name: JupyterLab may restore the notebook before it first
 RUN = """async () => {
     const commands = window.jupyterapp.commands;
     await commands.execute('notebook:clear-all-cell-outputs');
@@ -146,7 +147,7 @@ def visit(path: Path, home: Path, port: int, token: str, timeout: float, shots: 
         page.on("console", lambda m: logged.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda e: logged.append(str(e)))
         page.goto(f"http://127.0.0.1:{port}/lab/tree/notebooks/{path.name}?token={token}")
-        page.wait_for_function(READY, timeout=120_000)
+        page.wait_for_function(READY, arg=path.name, timeout=120_000)
         page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
         start = time.perf_counter()
         page.evaluate(RUN)
