@@ -38,14 +38,14 @@ check: $(venv)/test.stamp $(venv)/lint.stamp  ## ruff, mypy --strict and the not
 	echo "make check: $$(( $$(date +%s) - start )) s, exit status $$status"; exit $$status
 
 notebooks: $(venv)/test.stamp  ## execute the notebooks and rewrite all outputs canonically; one only: NOTEBOOK=04
-	@$(python) tests/gate/regenerate.py $(NOTEBOOK)
+	@$(python) tools/regenerate.py $(NOTEBOOK)
 
 mutants: $(venv)/test.stamp  ## break a copy of the library in known ways: each must turn a notebook red
-	@$(python) tests/gate/mutants.py
+	@$(python) tools/mutants.py
 
 browser: $(venv)/browser.stamp  ## notebook 01 in a real JupyterLab in headless Chromium (another: NOTEBOOK=04), and docs/explorer.html
-	@$(python) tests/gate/browser.py $(or $(NOTEBOOK),01)
-	@$(python) tests/gate/explorer.py
+	@$(python) tools/browser.py $(or $(NOTEBOOK),01)
+	@$(python) tools/browser_explorer.py
 
 parity: $(peers)/peers.stamp  ## the same numbers as timm, torchvision and smp; their environment takes 5.5 GB
 	@$(peers)/bin/python -m pytest -p no:cacheprovider -q tests/peers

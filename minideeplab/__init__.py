@@ -14,19 +14,23 @@ from minideeplab.blocks.extreme import (
     towers_from_segmented,
 )
 from minideeplab.blocks.inception import Inception8, Inception17, Inception35, ReductionTo8, ReductionTo17
+from minideeplab.blocks.pyramid_pooling import PyramidPooling
 from minideeplab.blocks.separable import SeparableConv2d, SeparableConvBN, dense_kernel, separable_share, separable_terms
-from minideeplab.networks.aligned_xception import AlignedBlock, AlignedXception, Features, xception41, xception65, xception71
+from minideeplab.blocks.unpooling import UnpoolingDecoder, pool_and_remember
+from minideeplab.networks.aligned_xception import AlignedBlock, AlignedXception, xception41, xception65, xception71
+from minideeplab.networks.backbone import Backbone, Features, Pyramid
 from minideeplab.networks.classifier import Classifier
 from minideeplab.networks.deeplab import DeepLabV3, DeepLabV3Plus
-from minideeplab.networks.heads import PyramidPooling, UnpoolingDecoder, pool_and_remember
 from minideeplab.networks.inception_v3 import InceptionV3
-from minideeplab.networks.resnet import ResNet, resnet101
+from minideeplab.networks.resnet import Bottleneck, ResNet, resnet101
 from minideeplab.networks.xception import Xception, XceptionBlock
 
 __all__ = [
     "ASPP",
     "AlignedBlock",
     "AlignedXception",
+    "Backbone",
+    "Bottleneck",
     "Classifier",
     "ConvBN",
     "ConvBNReLU",
@@ -40,6 +44,7 @@ __all__ = [
     "Inception17",
     "Inception35",
     "InceptionV3",
+    "Pyramid",
     "PyramidPooling",
     "ReductionTo8",
     "ReductionTo17",

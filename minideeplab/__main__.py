@@ -10,19 +10,20 @@ from typing import Any
 
 from torch import nn
 
-from minideeplab import commands, photo
 from minideeplab.blocks.aspp import ASPP
 from minideeplab.blocks.decoder import Decoder
 from minideeplab.blocks.extreme import ExtremeInception, SimplifiedInception
 from minideeplab.blocks.separable import SeparableConv2d
-from minideeplab.commands import one_line
+from minideeplab.cli import costs as commands
+from minideeplab.cli import photos as photo
+from minideeplab.cli.costs import one_line
+from minideeplab.cli.models import Model
 from minideeplab.geometry import same_padding
 from minideeplab.networks.aligned_xception import xception41, xception65, xception71
 from minideeplab.networks.deeplab import DeepLabV3, DeepLabV3Plus
 from minideeplab.networks.inception_v3 import InceptionV3
 from minideeplab.networks.resnet import resnet101
 from minideeplab.networks.xception import Xception
-from minideeplab.subject import Model
 
 Make = Callable[..., nn.Module]
 

@@ -5,60 +5,9 @@ Every layer of the library derives its padding here, so that no padding can be f
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from math import isfinite
 from typing import NamedTuple
 
-
-class Step(NamedTuple):
-    """How a row of a listing runs once the output stride is chosen."""
-
-    stride: int
-    dilation: int
-
-
-def require_positive(**values: int) -> None:
-    """Raise unless every value is an integer of at least 1; the keyword names the culprit.
-
-    >>> require_positive(kernel_size=3, stride=0)
-    Traceback (most recent call last):
-    ...
-    ValueError: stride must be at least 1, got 0
-    """
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} must be an integer, got {value!r}")
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-
-
-def require_kind(kind: type, **values: object) -> None:
-    """Raise TypeError unless every value is a `kind`; the keyword names the culprit."""
-    for name, value in values.items():
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} must be of type {kind.__name__}, got {type(value).__name__}")
-
-
-def require_counts(**lists: Sequence[int]) -> None:
-    """`require_positive` for every value of a sequence.
-
-    >>> require_counts(rates=(6, 12, 0))
-    Traceback (most recent call last):
-    ...
-    ValueError: rates[2] must be at least 1, got 0
-    """
-    for name, values in lists.items():
-        if isinstance(values, str) or not isinstance(values, Sequence):
-            raise TypeError(f"{name} must be a sequence of integers, got {values!r}")
-        require_positive(**{f"{name}[{i}]": value for i, value in enumerate(values)})
-
-
-def require_finite(**values: float) -> None:
-    """Raise unless every value is a positive, finite number."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"{name} must be a number, got {value!r}")
-        if not (isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be positive and finite, got {value}")
+from minideeplab.checks import is_stand_in, require_counts, require_kind, require_positive
 
 
 def effective_kernel(kernel_size: int, dilation: int = 1) -> int:
@@ -89,14 +38,18 @@ def same_padding_before(size: int, kernel_size: int, stride: int = 1, dilation: 
     """Zeros that TensorFlow's SAME puts *before* the map; what is missing goes behind it.
 
     On an even map a 3-tap window of stride 2 is padded behind only, on an odd one on both sides. PyTorch's
-    symmetric padding agrees with SAME on odd maps alone.
+    symmetric padding agrees with SAME on odd maps alone. A tracer's stand-in for the size is computed with, unchecked.
 
     >>> same_padding_before(74, 3, stride=2), same_padding_before(147, 3, stride=2)
     (0, 1)
     """
-    require_positive(size=size, stride=stride)
-    total = (-(-size // stride) - 1) * stride + effective_kernel(kernel_size, dilation) - size
-    return max(total, 0) // 2
+    if not is_stand_in(size):
+        require_positive(size=size)
+    require_positive(stride=stride)
+    extent = effective_kernel(kernel_size, dilation)
+    if stride > extent:
+        raise ValueError(f"a stride of {stride} skips pixels of a kernel that spans {extent}: SAME would pad nothing")
+    return (-size % stride + extent - stride) // 2  # ceil(size / stride) windows need so many pixels more than there are
 
 
 def output_size(size: int, kernel_size: int, *, stride: int = 1, dilation: int = 1, padding: int = 0) -> int:
@@ -144,35 +97,81 @@ def receptive_field(layers: Iterable[tuple[int, int, int]]) -> int:
     return field
 
 
+class Step(NamedTuple):
+    """How a row of a listing runs at the chosen output stride: the stride of its figure, whether it was traded, the rate.
+
+    A row that was traded runs at stride 1. There is no second number that could disagree with the first.
+    """
+
+    figure: int
+    traded: bool = False
+    dilation: int = 1
+
+    @property
+    def stride(self) -> int:
+        """What the row runs at."""
+        return 1 if self.traded else self.figure
+
+    @classmethod
+    def of(cls, stride: "int | Step") -> "Step":
+        """The step itself, or that of a row which runs as its figure says, at this stride."""
+        if not isinstance(stride, Step):
+            require_positive(stride=stride)
+            return cls(stride)
+        require_positive(**{"stride.figure": stride.figure, "stride.dilation": stride.dilation})
+        require_kind(bool, **{"stride.traded": stride.traded})
+        return stride
+
+
+class StrideWalk:
+    """Walks down a listing; once `output_stride` is reached, every further stride is traded for dilation.
+
+    Each row asks for its `Step` with the stride of its figure: `at = StrideWalk(16, start=2)`, then `stride=at(2)` on
+    one row after another, in the order of the listing. `start` is the stride of what comes before the first. The row that
+    loses its stride still runs at the old dilation: its own weights saw the map before the stride; those behind are dilated.
+    """
+
+    def __init__(self, output_stride: int, *, start: int = 1) -> None:
+        require_positive(output_stride=output_stride, start=start)
+        self.output_stride, self.current, self.dilation, self.passed = output_stride, start, 1, [start]
+
+    def __call__(self, stride: int = 1) -> Step:
+        """The next row, of this stride in its figure."""
+        require_positive(stride=stride)
+        step = Step(stride, stride > 1 and self.current == self.output_stride, self.dilation)
+        if step.traded:
+            self.dilation *= stride
+        else:
+            self.current *= stride
+        self.passed.append(self.passed[-1] * stride)
+        if self.current > self.output_stride:
+            self.reached()
+        return step
+
+    def reached(self) -> int:
+        """The output stride, behind the last row. ValueError if the walk did not stop there."""
+        if self.current != self.output_stride:
+            stops = ", ".join(map(str, sorted(set(self.passed))))
+            raise ValueError(f"output stride {self.output_stride} cannot be reached: this network passes through {stops}")
+        return self.output_stride
+
+
 def trade_strides(strides: Sequence[int], output_stride: int, *, start: int = 1) -> list[Step]:
-    """Walk the strides of a figure; once `output_stride` is reached, trade every further stride for dilation.
+    """A `StrideWalk` over all strides of a figure at once.
 
-    `start` is the stride of what comes before the first row. The row that loses its stride still runs at the old
-    dilation: its own weights saw the map before the stride; the rows behind it are dilated.
-
-    >>> trade_strides([2, 2, 2, 1, 2, 1], 16, start=2)[-3:]
-    [Step(stride=1, dilation=1), Step(stride=1, dilation=1), Step(stride=1, dilation=2)]
-    >>> [step.dilation for step in trade_strides([2, 2, 2, 1, 2, 1], 8, start=2)]
-    [1, 1, 1, 2, 2, 4]
+    >>> [step.dilation for step in trade_strides([2, 2, 2, 1, 2, 1], 16, start=2)]
+    [1, 1, 1, 1, 1, 2]
+    >>> [(step.stride, step.dilation) for step in trade_strides([2, 2, 2, 1, 2, 1], 8, start=2)]
+    [(2, 1), (2, 1), (1, 1), (1, 2), (1, 2), (1, 4)]
     >>> trade_strides([2, 2], 3)
     Traceback (most recent call last):
     ...
     ValueError: output stride 3 cannot be reached: this network passes through 1, 2, 4
     """
-    require_positive(output_stride=output_stride, start=start)
     require_counts(strides=strides)
-    reached, current, dilation, steps = [start], start, 1, []
-    for stride in strides:
-        if current == output_stride:
-            steps.append(Step(1, dilation))
-            dilation *= stride
-        else:
-            steps.append(Step(stride, 1))
-            current *= stride
-        reached.append(reached[-1] * stride)
-    if current != output_stride:
-        stops = ", ".join(str(stop) for stop in sorted(set(reached)))
-        raise ValueError(f"output stride {output_stride} cannot be reached: this network passes through {stops}")
+    at = StrideWalk(output_stride, start=start)
+    steps = [at(stride) for stride in strides]
+    at.reached()
     return steps
 
 

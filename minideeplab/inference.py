@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
-from minideeplab.blocks.convolution import check_image, check_maps, upsample
+from minideeplab.blocks.convolution import upsample
+from minideeplab.checks import check_image, check_maps
 
 
 def optimize_for_inference(model: nn.Module, *, dtype: torch.dtype | None = None) -> nn.Module:

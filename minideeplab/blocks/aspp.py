@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from minideeplab.blocks.convolution import ConvBNReLU, check_maps
+from minideeplab.blocks.convolution import ConvBNReLU
 from minideeplab.blocks.separable import SeparableConvBN
-from minideeplab.geometry import require_counts, require_positive
+from minideeplab.checks import check_batch, require_counts, require_kind, require_positive
 
 
 class ImagePooling(nn.Module):
     """What the whole image says, at every pixel: mean -> 1 x 1 -> BN -> ReLU -> broadcast, (N, C, H, W) -> (N, C_out, H, W).
 
-    In training it needs two images: batch norm over a single 1 x 1 map has no variance.
+    In training it needs two images, and says so: batch norm over a single 1 x 1 map has no variance.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -22,14 +22,9 @@ class ImagePooling(nn.Module):
         self.project = ConvBNReLU(in_channels, out_channels, eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_maps(x, self.in_channels)
-        if self.training and x.shape[0] < 2:
-            raise ValueError(
-                "image pooling needs a batch of at least 2 in training, got 1: "
-                "batch norm over one 1 x 1 map has no variance; enlarge the batch or call .eval()"
-            )
-        x = self.project(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
-        return x
+        check_batch(x, self.training, "image pooling")
+        mean = self.project(x.mean((2, 3), keepdim=True))  # (N, C_out, 1, 1)
+        return mean.expand(-1, -1, x.shape[2], x.shape[3])
 
 
 class ASPP(nn.Module):
@@ -41,14 +36,14 @@ class ASPP(nn.Module):
 
     def __init__(
         self, in_channels: int, channels: int = 256, *, rates: Sequence[int] = (6, 12, 18), separable: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         require_positive(in_channels=in_channels, channels=channels)
         require_counts(rates=rates)
+        require_kind(bool, separable=separable)
         if not rates or len(set(rates)) < len(rates):
             raise ValueError(f"rates must be different and at least one, got {tuple(rates)}")
         self.in_channels, self.rates = in_channels, tuple(rates)
-        # fmt: off
         self.branches = nn.ModuleList([
             ImagePooling(in_channels, channels),
             ConvBNReLU(in_channels, channels, 1, eps=1e-5),
@@ -57,10 +52,7 @@ class ASPP(nn.Module):
         ])
         self.project = ConvBNReLU(len(self.branches) * channels, channels, 1, eps=1e-5)
         self.dropout = nn.Dropout(0.1)
-        # fmt: on
 
     def forward(self, x: Tensor) -> Tensor:
-        check_maps(x, self.in_channels)
         views = torch.cat([branch(x) for branch in self.branches], dim=1)  # (N, 5 * channels, H, W)
-        x = self.dropout(self.project(views))
-        return x
+        return self.dropout(self.project(views))

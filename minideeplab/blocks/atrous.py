@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minideeplab.blocks.convolution import check_kernel, check_maps
-from minideeplab.geometry import effective_kernel, require_counts, require_positive, same_padding
+from minideeplab.checks import check_kernel, check_maps, require_counts, require_positive
+from minideeplab.geometry import effective_kernel, same_padding
 
 
 def kernel_with_holes(weight: Tensor, rate: int) -> Tensor:

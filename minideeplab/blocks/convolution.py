@@ -1,49 +1,14 @@
 """Rung 1. The standard convolution: every number of a kernel has a place *and* a channel (the article, section 1)."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minideeplab.geometry import (
-    effective_kernel,
-    output_size,
-    require_counts,
-    require_finite,
-    require_positive,
-    same_padding,
-    same_padding_before,
-)
-
-
-def check_maps(x: Tensor, channels: int | None, *, least: int = 1) -> None:
-    """Raise unless `x` is a floating-point (N, channels, H, W) with H and W of at least `least`; None: any channels."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"expected a tensor (N, {channels or 'C'}, H, W), got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise TypeError(f"expected floating-point maps, got {x.dtype}: scale the image first, image.float() / 127.5 - 1")
-    if x.dim() != 4 or channels not in (None, x.shape[1]):
-        hints = {3: ": add the batch axis, x[None]", 4: ": channels come second, as x.permute(0, 3, 1, 2) puts them"}
-        hint = hints[x.dim()] if x.dim() == 3 or (x.dim() == 4 and x.shape[3] == channels) else ""
-        raise ValueError(f"expected (N, {channels or 'C'}, H, W), got {tuple(x.shape)}{hint}")
-    if x.shape[0] < 1 or min(x.shape[2:]) < least:
-        raise ValueError(f"expected at least one image of at least {least} x {least}, got {tuple(x.shape)}: pad or enlarge it")
-
-
-def check_image(x: Tensor, dtype: torch.dtype, *, least: int = 1) -> None:
-    """Raise unless `x` is (N, 3, H, W) in the number format of the network's weights: numpy's images are float64."""
-    check_maps(x, 3, least=least)
-    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
-        raise TypeError(f"the image is {x.dtype} and the network {dtype}: use image.to({dtype})")
-
-
-def check_kernel(weight: Tensor) -> None:
-    """Raise unless `weight` is a kernel (C_out, C_in, k_h, k_w)."""
-    if not isinstance(weight, Tensor):
-        raise TypeError(f"expected a kernel (C_out, C_in, k_h, k_w), got {type(weight).__name__}")
-    if weight.dim() != 4 or not weight.numel():
-        raise ValueError(f"expected a kernel (C_out, C_in, k_h, k_w), got {tuple(weight.shape)}")
+from minideeplab.checks import check_kernel, check_maps, require_counts, require_finite, require_kind, require_positive
+from minideeplab.geometry import output_size, same_padding, same_padding_before
 
 
 def conv2d_loops(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, dilation: int = 1) -> Tensor:
@@ -82,32 +47,28 @@ class ConvBN(nn.Sequential):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int] = 1, *,
+        self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int] = 1, *,
         stride: int = 1, dilation: int = 1, valid: bool = False, eps: float = 1e-3,
-    ) -> None:  # fmt: skip
+    ) -> None:
         sides = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
         require_counts(kernel_size=sides)
-        require_positive(in_channels=in_channels, out_channels=out_channels, stride=stride)
+        require_positive(in_channels=in_channels, out_channels=out_channels, stride=stride, dilation=dilation)
+        require_kind(bool, valid=valid)
         require_finite(eps=eps)
         if len(sides) != 2:
             raise ValueError(f"kernel_size must be one number or (rows, columns), got {kernel_size}")
-        k_h, k_w = sides
-        extent = max(effective_kernel(k_h, dilation), effective_kernel(k_w, dilation))
-        padding = (0, 0) if valid else (same_padding(k_h, dilation), same_padding(k_w, dilation))
-        conv = nn.Conv2d(in_channels, out_channels, (k_h, k_w), stride, padding, dilation, bias=False)
+        rows, columns = sides
+        padding = (0, 0) if valid else (same_padding(rows, dilation), same_padding(columns, dilation))
+        conv = nn.Conv2d(in_channels, out_channels, (rows, columns), stride, padding, dilation, bias=False)
         super().__init__(OrderedDict(conv=conv, bn=nn.BatchNorm2d(out_channels, eps=eps)))
-        self.in_channels, self.least = in_channels, extent if valid else 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_maps(x, self.in_channels, least=self.least)
-        return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
+        self.in_channels = in_channels
 
 
 class ConvBNReLU(ConvBN):
     """`ConvBN`, rectified."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(super().forward(x))
+        return F.relu(super().forward(x))  # type: ignore[no-untyped-call]
 
 
 class SameMaxPool2d(nn.Module):
@@ -120,29 +81,24 @@ class SameMaxPool2d(nn.Module):
 
     def __init__(self, *, stride: int = 2, dilation: int = 1) -> None:
         super().__init__()
-        require_positive(stride=stride, dilation=dilation)
+        same_padding_before(1, 3, stride, dilation)  # raises where the two do not go together
         self.stride, self.dilation = stride, dilation
 
     def forward(self, x: Tensor) -> Tensor:
-        check_maps(x, None)
-        before = [same_padding_before(size, 3, self.stride, self.dilation) for size in x.shape[2:]]
+        rows, columns = (same_padding_before(x.shape[axis], 3, self.stride, self.dilation) for axis in (2, 3))
         if self.dilation > 1:  # PyTorch pads a pool by one pixel at most, however dilated: put the padding there ourselves
-            (rows, columns), extent = before, 2 * self.dilation
+            extent = 2 * self.dilation
             x = F.pad(x, (columns, extent - columns, rows, extent - rows), value=-torch.inf)
             return F.max_pool2d(x, 3, self.stride, 0, self.dilation)
-        return F.max_pool2d(x, 3, self.stride, before, ceil_mode=True)
+        return F.max_pool2d(x, 3, self.stride, (rows, columns), ceil_mode=True)
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}, dilation={self.dilation}"
 
 
-def upsample(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Bilinear, corners on corners: (N, C, h, w) -> (N, C, *size).
+def upsample(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear, corners on corners: (N, C, h, w) -> (N, C, *size), as DeepLab resizes everything.
 
     Grids of n / s + 1 points then nest (513 = 16 x 32 + 1, 129 = 4 x 32 + 1), so every coarse point keeps its value.
     """
-    check_maps(x, None)
-    require_counts(size=size)
-    if len(size) != 2:
-        raise ValueError(f"size must be (height, width), got {tuple(size)}")
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)

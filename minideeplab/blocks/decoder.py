@@ -5,9 +5,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from minideeplab.blocks.convolution import ConvBNReLU, check_maps, upsample
+from minideeplab.blocks.convolution import ConvBNReLU, upsample
 from minideeplab.blocks.separable import SeparableConvBN
-from minideeplab.geometry import require_positive
+from minideeplab.checks import require_kind, require_positive
 
 
 class Decoder(nn.Module):
@@ -20,9 +20,10 @@ class Decoder(nn.Module):
     def __init__(
         self, in_low: int, in_high: int, *,
         channels: int = 256, low_channels: int = 48, refine: int = 2, separable: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         require_positive(in_low=in_low, in_high=in_high, channels=channels, low_channels=low_channels, refine=refine)
+        require_kind(bool, separable=separable)
         self.in_low, self.in_high = in_low, in_high
         self.reduce = ConvBNReLU(in_low, low_channels, 1, eps=1e-5)
         widths = [in_high + low_channels] + [channels] * refine
@@ -30,15 +31,10 @@ class Decoder(nn.Module):
             SeparableConvBN(before, after, 3, relu=True, eps=1e-5) if separable else
             ConvBNReLU(before, after, 3, eps=1e-5)
             for before, after in pairwise(widths)
-        ))  # fmt: skip
+        ))
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        check_maps(low, self.in_low)
-        check_maps(high, self.in_high)
-        if len(low) != len(high):
-            raise ValueError(f"low and high must come from the same images, got {len(low)} and {len(high)}")
         f1 = upsample(high, low.shape[2:])  # (N, C_high, H, W), the article's F1
         f2 = self.reduce(low)  # (N, low_channels, H, W): F2' -> F2
         f3 = torch.cat([f1, f2], dim=1)  # (N, C_high + low_channels, H, W): F3
-        refined: Tensor = self.refine(f3)  # (N, channels, H, W)
-        return refined
+        return self.refine(f3)  # (N, channels, H, W)

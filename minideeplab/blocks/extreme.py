@@ -8,16 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from minideeplab.blocks.convolution import check_kernel, check_maps
-from minideeplab.geometry import require_kind, require_positive, same_padding
-
-
-def check_divides(parts: int, whole: int, *, names: tuple[str, str]) -> None:
-    """Raise unless `parts` equal segments make up `whole` channels."""
-    require_positive(**{names[0]: parts, names[1]: whole})
-    if whole % parts:
-        stops = [stop for stop in range(1, whole + 1) if whole % stop == 0]
-        raise ValueError(f"{names[0]} must divide {names[1]}: {parts} does not divide {whole}, use one of {stops}")
+from minideeplab.checks import check_kernel, require_divides, require_kind, require_positive
+from minideeplab.geometry import same_padding
 
 
 class SimplifiedInception(nn.Module):
@@ -25,7 +17,7 @@ class SimplifiedInception(nn.Module):
 
     def __init__(self, in_channels: int, width: int, *, towers: int = 3, kernel_size: int = 3) -> None:
         super().__init__()
-        check_divides(towers, width, names=("towers", "width"))
+        require_divides(towers, width, names=("towers", "width"))
         require_positive(in_channels=in_channels)
         self.in_channels, each = in_channels, width // towers
         self.mixes = nn.ModuleList(nn.Conv2d(in_channels, each, 1, bias=False) for _ in range(towers))
@@ -33,7 +25,6 @@ class SimplifiedInception(nn.Module):
         self.looks = nn.ModuleList(nn.Conv2d(each, each, kernel_size, padding=padding, bias=False) for _ in range(towers))
 
     def forward(self, x: Tensor) -> Tensor:
-        check_maps(x, self.in_channels)
         return torch.cat([look(mix(x)) for mix, look in zip(self.mixes, self.looks, strict=True)], dim=1)
 
 
@@ -46,7 +37,7 @@ class SegmentedInception(nn.Module):
 
     def __init__(self, in_channels: int, width: int, *, segments: int = 3, kernel_size: int = 3) -> None:
         super().__init__()
-        check_divides(segments, width, names=("segments", "width"))
+        require_divides(segments, width, names=("segments", "width"))
         require_positive(in_channels=in_channels)
         self.in_channels = in_channels
         self.mix = nn.Conv2d(in_channels, width, 1, bias=False)
@@ -54,9 +45,7 @@ class SegmentedInception(nn.Module):
         self.look = nn.Conv2d(width, width, kernel_size, padding=padding, groups=segments, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_maps(x, self.in_channels)
-        x = self.look(self.mix(x))
-        return x
+        return self.look(self.mix(x))
 
 
 class ExtremeInception(nn.Module):
@@ -74,9 +63,7 @@ class ExtremeInception(nn.Module):
         self.depthwise = nn.Conv2d(width, width, kernel_size, padding=padding, groups=width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_maps(x, self.in_channels)
-        x = self.depthwise(self.pointwise(x))
-        return x
+        return self.depthwise(self.pointwise(x))
 
 
 def segmented_from_towers(towers: SimplifiedInception) -> SegmentedInception:
@@ -116,16 +103,17 @@ def extreme_from_segmented(segmented: SegmentedInception) -> ExtremeInception:
 def regroup(weight: Tensor, groups: int, *, fewer: int = 1) -> Tensor:
     """The kernel of a convolution in `groups` groups, written with `fewer`: zero blocks for what the groups keep apart.
 
-    (C_out, C_in / groups, k, k) -> (C_out, C_in / fewer, k, k). It exists whenever `fewer` divides `groups`: fewer groups
-    are strictly more general. With one group it is the dense kernel of the same function.
+    (C_out, C_in / groups, k, k) -> (C_out, C_in / fewer, k, k). It exists where `fewer` divides `groups`: the stops of
+    Chollet's spectrum are a lattice, and 4 groups of 12 channels cannot be written with 3. With one group it is the dense
+    kernel of the same function.
 
     >>> two_groups = torch.ones(4, 2, 1, 1)
     >>> regroup(two_groups, 2).flatten(1).int().tolist()
     [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
     """
     check_kernel(weight)
-    check_divides(groups, len(weight), names=("groups", "the output channels"))
-    check_divides(fewer, groups, names=("fewer", "groups"))
+    require_divides(groups, len(weight), names=("groups", "the output channels"))
+    require_divides(fewer, groups, names=("fewer", "groups"))
     outputs, inputs = len(weight), weight.shape[1]
     wider = weight.new_zeros(outputs, inputs * groups // fewer, *weight.shape[2:])
     for o in range(outputs):

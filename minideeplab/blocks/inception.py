@@ -7,7 +7,8 @@ is approximate: every 3 x 3 of a tower still mixes the channels of its tower.
 import torch
 from torch import Tensor, nn
 
-from minideeplab.blocks.convolution import ConvBNReLU, check_maps
+from minideeplab.blocks.convolution import ConvBNReLU
+from minideeplab.checks import require_positive
 
 
 class MeanPool2d(nn.AvgPool2d):
@@ -23,17 +24,16 @@ class MeanPool2d(nn.AvgPool2d):
 class Towers(nn.Module):
     """Towers side by side: (N, C, H, W) -> (N, sum of the towers' channels, H', W'), concatenated in their order."""
 
-    def __init__(self, in_channels: int, *towers: nn.Module, least: int = 1) -> None:
+    def __init__(self, in_channels: int, *towers: nn.Module) -> None:
         super().__init__()
-        self.in_channels, self.least = in_channels, least
+        require_positive(in_channels=in_channels)
+        self.in_channels = in_channels
         self.towers = nn.ModuleList(towers)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_maps(x, self.in_channels, least=self.least)
         return torch.cat([tower(x) for tower in self.towers], dim=1)
 
 
-# fmt: off
 class Inception35(Towers):
     """Fig. 1 of Chollet 2017, as used on the 35 x 35 grid: (N, C, H, W) -> (N, 224 + pooled, H, W).
 
@@ -61,24 +61,23 @@ class ReductionTo17(Towers):
             nn.Sequential(ConvBNReLU(in_channels, 64), ConvBNReLU(64, 96, 3),
                           ConvBNReLU(96, 96, 3, stride=2, valid=True)),
             nn.MaxPool2d(3, stride=2),
-            least=3,
         )
 
 
 class Inception17(Towers):
     """17 x 17 (fig. 6): 7 x 7 windows as 1 x 7 and 7 x 1, (N, C, H, W) -> (N, 768, H, W).
 
-    `width` is what the 1 x 1 of the longer towers reduces to.
+    `reduced` is what the 1 x 1 of the longer towers reduces to.
     """
 
-    def __init__(self, width: int, in_channels: int = 768) -> None:
+    def __init__(self, in_channels: int, reduced: int) -> None:
         super().__init__(in_channels,
             ConvBNReLU(in_channels, 192),
-            nn.Sequential(ConvBNReLU(in_channels, width),
-                          ConvBNReLU(width, width, (1, 7)), ConvBNReLU(width, 192, (7, 1))),
-            nn.Sequential(ConvBNReLU(in_channels, width),
-                          ConvBNReLU(width, width, (7, 1)), ConvBNReLU(width, width, (1, 7)),
-                          ConvBNReLU(width, width, (7, 1)), ConvBNReLU(width, 192, (1, 7))),
+            nn.Sequential(ConvBNReLU(in_channels, reduced),
+                          ConvBNReLU(reduced, reduced, (1, 7)), ConvBNReLU(reduced, 192, (7, 1))),
+            nn.Sequential(ConvBNReLU(in_channels, reduced),
+                          ConvBNReLU(reduced, reduced, (7, 1)), ConvBNReLU(reduced, reduced, (1, 7)),
+                          ConvBNReLU(reduced, reduced, (7, 1)), ConvBNReLU(reduced, 192, (1, 7))),
             nn.Sequential(MeanPool2d(), ConvBNReLU(in_channels, 192)),
         )
 
@@ -92,7 +91,6 @@ class ReductionTo8(Towers):
             nn.Sequential(ConvBNReLU(in_channels, 192), ConvBNReLU(192, 192, (1, 7)), ConvBNReLU(192, 192, (7, 1)),
                           ConvBNReLU(192, 192, 3, stride=2, valid=True)),
             nn.MaxPool2d(3, stride=2),
-            least=3,
         )
 
 
@@ -108,4 +106,3 @@ class Inception8(Towers):
                           Towers(384, ConvBNReLU(384, 384, (1, 3)), ConvBNReLU(384, 384, (3, 1)))),
             nn.Sequential(MeanPool2d(), ConvBNReLU(in_channels, 192)),
         )
-# fmt: on

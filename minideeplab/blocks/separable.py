@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minideeplab.blocks.convolution import check_kernel, check_maps
-from minideeplab.geometry import require_finite, require_kind, require_positive, same_padding
+from minideeplab.checks import check_kernel, require_finite, require_kind, require_positive
+from minideeplab.geometry import same_padding
 
 
 class SeparableConv2d(nn.Module):
@@ -18,19 +18,17 @@ class SeparableConv2d(nn.Module):
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int = 3, *, stride: int = 1, dilation: int = 1,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         require_positive(in_channels=in_channels, out_channels=out_channels, stride=stride)
         self.in_channels, padding = in_channels, same_padding(kernel_size, dilation)
         self.depthwise = nn.Conv2d(
             in_channels, in_channels, kernel_size, stride, padding, dilation, groups=in_channels, bias=False,
-        )  # fmt: skip
+        )
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_maps(x, self.in_channels)
-        x = self.pointwise(self.depthwise(x))
-        return x
+        return self.pointwise(self.depthwise(x))
 
 
 class SeparableConvBN(nn.Module):
@@ -44,20 +42,20 @@ class SeparableConvBN(nn.Module):
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int = 3, *,
         stride: int = 1, dilation: int = 1, relu: bool = False, eps: float = 1e-3,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         require_positive(in_channels=in_channels, out_channels=out_channels, stride=stride)
+        require_kind(bool, relu=relu)
         require_finite(eps=eps)
         self.in_channels, self.relu, padding = in_channels, relu, same_padding(kernel_size, dilation)
         self.depthwise = nn.Conv2d(
             in_channels, in_channels, kernel_size, stride, padding, dilation, groups=in_channels, bias=False,
-        )  # fmt: skip
+        )
         self.depthwise_bn = nn.BatchNorm2d(in_channels, eps=eps)
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.pointwise_bn = nn.BatchNorm2d(out_channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_maps(x, self.in_channels)
         x = self.depthwise_bn(self.depthwise(x))
         x = self.pointwise_bn(self.pointwise(F.relu(x) if self.relu else x))
         return F.relu(x) if self.relu else x
@@ -84,7 +82,7 @@ def separable_terms(kernel: Tensor) -> tuple[Tensor, Tensor]:
 def separable_share(kernel: Tensor) -> Tensor:
     """How much of a dense kernel's squared weight the first 1, 2, ... separable terms carry: (terms,), ending at 1.
 
-    The yardstick of the Inception hypothesis: 1.0 at once means that space and channels are independent.
+    A yardstick of the Inception hypothesis: 1.0 at once means that one spatial filter per *input* channel is enough.
     """
     squares: Tensor = torch.linalg.svdvals(_matrices(kernel)).square().sum(0)  # (terms,)
     if not squares.sum() > 0:

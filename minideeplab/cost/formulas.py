@@ -6,7 +6,7 @@ count nothing. `params` are weights without bias; at stride 1 with same padding 
 
 from typing import NamedTuple
 
-from minideeplab.geometry import require_positive
+from minideeplab.checks import require_positive
 
 
 class Cost(NamedTuple):

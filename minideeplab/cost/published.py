@@ -6,7 +6,7 @@ need ImageNet, JFT or VOC and are quoted, not reproduced. Multiply-adds are bill
 
 from typing import NamedTuple
 
-from minideeplab.cost.multiply_adds import tf_multiply_adds as tf_multiply_adds  # the rule behind two of the tables
+from minideeplab.cost.tensorflow_profiler import tf_multiply_adds as tf_multiply_adds  # the rule behind two of the tables
 
 no, yes = False, True
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # "MS" on VOC

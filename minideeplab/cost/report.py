@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from minideeplab.cost.field import Field, Path, Size, merge
+from minideeplab.checks import require_kind, require_positive
 from minideeplab.cost.memory import Operation, peak_bytes
-from minideeplab.cost.reading import FIELDS
-from minideeplab.cost.shapes import Watch, without_values
+from minideeplab.cost.meta import Watch, without_values
+from minideeplab.cost.operators import FIELDS
+from minideeplab.cost.receptive_field import Field, Path, Size, merge
 from minideeplab.cost.table import Table
-from minideeplab.geometry import require_kind, require_positive
 
 CONVENTION = "MAC: one multiply-accumulate of a convolution or linear layer (2 FLOPs); params: without running statistics"
 

@@ -10,58 +10,43 @@ What differs from `xception.py` (Chollet 2017, fig. 5):
 
 from collections.abc import Sequence
 from math import prod
-from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minideeplab.blocks.convolution import ConvBN, ConvBNReLU, check_image
+from minideeplab.blocks.convolution import ConvBN, ConvBNReLU
 from minideeplab.blocks.separable import SeparableConvBN
-from minideeplab.geometry import Step, require_counts, require_finite, require_kind, require_positive, trade_strides
-
-
-class Features(NamedTuple):
-    """What a backbone hands to DeepLab: where things are (`low`, stride 4) and what they are (`high`)."""
-
-    low: Tensor
-    high: Tensor
+from minideeplab.checks import check_image, require_counts, require_kind, require_positive
+from minideeplab.geometry import Step, StrideWalk
+from minideeplab.networks.backbone import Features, Pyramid, scaled
 
 
 class AlignedBlock(nn.Module):
     """One module of fig. 4: three times [ReLU, separable convolution with BN after both halves], and the shortcut.
 
-    The third convolution carries the stride.
-    (N, C, H, W) -> (N, widths[2], ceil(H / stride), ceil(W / stride)). `stride` is the figure's and decides whether the
-    shortcut is a convolution; `step` is how the block runs at the chosen output stride.
+    (N, C, H, W) -> (N, widths[2], ceil(H / stride), ceil(W / stride)); the third convolution carries the stride. With
+    `tap=True` also what the second one says, neither strided nor rectified: DeepLabV3+'s low-level map. `stride` is the
+    figure's and decides whether the shortcut is a convolution; as a `Step` it also says how the block runs.
     """
 
-    def __init__(self, in_channels: int, widths: Sequence[int], *, stride: int = 1, step: Step | None = None) -> None:
+    def __init__(self, in_channels: int, widths: Sequence[int], *, stride: int | Step = 1) -> None:
         super().__init__()
-        require_positive(in_channels=in_channels, stride=stride)
+        require_positive(in_channels=in_channels)
         require_counts(widths=widths)
-        step = step or Step(stride, 1)
-        require_kind(Step, step=step)
         if len(widths) != 3:
             raise ValueError(f"widths needs the channels of three separable convolutions, got {list(widths)}")
-        first, second, third = widths
+        (first, second, third), step = widths, Step.of(stride)
         self.separable_1 = SeparableConvBN(in_channels, first, dilation=step.dilation)
         self.separable_2 = SeparableConvBN(first, second, dilation=step.dilation)
         self.separable_3 = SeparableConvBN(second, third, dilation=step.dilation, stride=step.stride)
-        changes = stride > 1 or in_channels != third
+        changes = step.figure > 1 or in_channels != third
         self.shortcut = ConvBN(in_channels, third, 1, stride=step.stride) if changes else nn.Identity()
+        self.leaves = step.stride > 1  # whether the map behind has another stride
 
-    def before_stride(self, x: Tensor) -> Tensor:
-        """What the second separable convolution says, neither strided nor rectified: DeepLabV3+'s low-level map."""
-        x = self.separable_2(F.relu(self.separable_1(F.relu(x))))
-        return x
-
-    def finish(self, inner: Tensor, x: Tensor) -> Tensor:
-        """Third convolution, and the shortcut from the block's own input `x`."""
+    def forward(self, x: Tensor, tap: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        inner = self.separable_2(F.relu(self.separable_1(F.relu(x))))
         x = self.separable_3(F.relu(inner)) + self.shortcut(x)
-        return x
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.finish(self.before_stride(x), x)
+        return (x, inner) if tap else x
 
 
 class AlignedXception(nn.Module):
@@ -73,11 +58,11 @@ class AlignedXception(nn.Module):
 
     def __init__(
         self, entry_flow: Sequence[tuple[int, int]], middle: int, *, output_stride: int = 16, width: float = 1.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
-        require_finite(width=width)
         require_positive(middle=middle)
         require_kind(Sequence, entry_flow=entry_flow)
+        c, at = scaled(width), StrideWalk(output_stride, start=2)
         if output_stride in (1, 2):
             raise ValueError(f"output_stride must be at least 4, the stride of the low-level map, got {output_stride}")
         for number, row in enumerate(entry_flow):
@@ -86,43 +71,50 @@ class AlignedXception(nn.Module):
         if prod(stride for _, stride in before) != 2 or entry_flow[-1][0] != 728:
             need = "(256, 2) at stride 4, where it is tapped, and 728 channels at its end"
             raise ValueError(f"entry_flow needs {need}, got {list(entry_flow)}")
-
-        def c(channels: int) -> int:
-            return max(1, round(channels * width))
-
-        steps = trade_strides([*(stride for _, stride in entry_flow), *[1] * middle, 2, 1], output_stride, start=2)
-        *entry, exit_1, exit_2 = steps
         channels = [64, *(depth for depth, _ in entry_flow)]
-        # fmt: off
         self.root = nn.Sequential(                                                            # 513 x 513 x    3
             ConvBNReLU(3, c(32), 3, stride=2),                                                # 257 x 257 x   32
             ConvBNReLU(c(32), c(64), 3),                                                      # 257 x 257 x   64
         )
         self.entry_flow = nn.Sequential(*(                                                    # rows: see xception65
-            AlignedBlock(c(before), [c(after)] * 3, stride=stride, step=step)
-            for before, (after, stride), step in zip(channels, entry_flow, entry, strict=False)
+            AlignedBlock(c(before), [c(after)] * 3, stride=at(stride))
+            for before, (after, stride) in zip(channels, entry_flow)
         ))
         self.middle_flow = nn.Sequential(*(
-            AlignedBlock(c(728), [c(728)] * 3, step=step)                                     #  33 x  33 x  728
-            for step in entry[len(entry_flow):]
+            AlignedBlock(c(728), [c(728)] * 3, stride=at(1)) for _ in range(middle)           #  33 x  33 x  728
         ))
         self.exit_flow = nn.Sequential(
-            AlignedBlock(c(728), [c(728), c(1024), c(1024)], stride=2, step=exit_1),          #  33 x  33 x 1024
-            SeparableConvBN(c(1024), c(1536), dilation=exit_2.dilation, relu=True),           #  33 x  33 x 1536
-            SeparableConvBN(c(1536), c(1536), dilation=exit_2.dilation, relu=True),           #  33 x  33 x 1536
-            SeparableConvBN(c(1536), c(2048), dilation=exit_2.dilation, relu=True),           #  33 x  33 x 2048
+            AlignedBlock(c(728), [c(728), c(1024), c(1024)], stride=at(2)),                   #  33 x  33 x 1024
+            SeparableConvBN(c(1024), c(1536), dilation=at(1).dilation, relu=True),            #  33 x  33 x 1536
+            SeparableConvBN(c(1536), c(1536), dilation=at(1).dilation, relu=True),            #  33 x  33 x 1536
+            SeparableConvBN(c(1536), c(2048), dilation=at(1).dilation, relu=True),            #  33 x  33 x 2048
         )
-        # fmt: on
         self.tap = entry_flow.index((256, 2))  # the module that still sees stride 4 until its last convolution
-        self.output_stride, self.low_channels, self.high_channels = output_stride, c(256), c(2048)
+        self.output_stride, self.low_channels, self.high_channels = at.reached(), c(256), c(2048)
+        self.channels = dict(zip((2, 4, 8, 16), (c(128), c(256), c(728), c(728)))) | {output_stride: c(2048)}
+        self.channels = {stride: count for stride, count in self.channels.items() if stride <= output_stride}
 
     def forward(self, x: Tensor) -> Features:
         check_image(x, next(self.parameters()).dtype)
-        x = self.entry_flow[: self.tap](self.root(x))  # (N, 128 or 256, H/4, W/4)
-        block: AlignedBlock = self.entry_flow[self.tap]  # type: ignore[assignment]
-        low = block.before_stride(x)  # (N, 256, H/4, W/4)
-        x = self.entry_flow[self.tap + 1 :](block.finish(low, x))  # (N, 728, H/16, W/16)
-        return Features(low, self.exit_flow(self.middle_flow(x)))  # (N, 2048, H/os, W/os)
+        x = self.root(x)  # (N, 64, H/2, W/2)
+        for row, block in enumerate(self.entry_flow):
+            if row == self.tap:
+                x, low = block(x, tap=True)  # low: (N, 256, H/4, W/4)
+            else:
+                x = block(x)  # the last one: (N, 728, H/16, W/16)
+        return Features(low, self.exit_flow(self.middle_flow(x)))  # high: (N, 2048, H/os, W/os)
+
+    def pyramid(self, x: Tensor) -> Pyramid:
+        """The last map of every stride: what the second convolution of each strided module says, and at the end `high`."""
+        check_image(x, next(self.parameters()).dtype)
+        maps, stride, x = dict[int, Tensor](), 2, self.root(x)
+        for row, block in enumerate([*self.entry_flow, *self.middle_flow, self.exit_flow[0]]):
+            x, inner = block(x, tap=True)
+            if row == self.tap:
+                low = inner
+            if block.leaves:
+                maps[stride], stride = inner, 2 * stride
+        return Pyramid.of(low, maps | {stride: self.exit_flow[1:](x)})
 
 
 def xception41(*, output_stride: int = 16, width: float = 1.0) -> AlignedXception:
@@ -132,13 +124,11 @@ def xception41(*, output_stride: int = 16, width: float = 1.0) -> AlignedXceptio
 
 def xception65(*, output_stride: int = 16, width: float = 1.0) -> AlignedXception:
     """Fig. 4 as drawn, the paper's "Xception": 37,867,312 parameters."""
-    # fmt: off
     return AlignedXception([                                                                  # 257 x 257 x   64
         (128, 2),                                                                             # 129 x 129 x  128
         (256, 2),                                                                             #  65 x  65 x  256
         (728, 2),                                                                             #  33 x  33 x  728
     ], middle=16, output_stride=output_stride, width=width)
-    # fmt: on
 
 
 def xception71(*, output_stride: int = 16, width: float = 1.0) -> AlignedXception:

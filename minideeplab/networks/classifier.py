@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minideeplab.geometry import require_positive
-from minideeplab.networks.deeplab import Backbone, check_backbone
+from minideeplab.checks import require_positive
+from minideeplab.networks.backbone import Backbone, check_backbone
 
 
 class Classifier(nn.Module):
@@ -24,5 +24,4 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.adaptive_avg_pool2d(self.backbone(x).high, 1)  # (N, 2048, 1, 1)
-        logits: Tensor = self.classify(self.dropout(x)).flatten(1)  # (N, num_classes)
-        return logits
+        return self.classify(self.dropout(x)).flatten(1)  # (N, num_classes)

@@ -4,33 +4,15 @@ A backbone is any module that returns `Features(low, high)` and knows its `low_c
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from torch import Tensor, nn
 
 from minideeplab.blocks.aspp import ASPP
 from minideeplab.blocks.convolution import upsample
 from minideeplab.blocks.decoder import Decoder
-from minideeplab.geometry import default_rates, require_positive
-from minideeplab.networks.aligned_xception import Features
-
-
-class Backbone(Protocol):
-    """What DeepLab asks of a backbone."""
-
-    low_channels: int
-    high_channels: int
-    output_stride: int
-
-    def __call__(self, x: Tensor) -> Features: ...
-
-
-def check_backbone(backbone: Backbone) -> None:
-    """Raise unless `backbone` is a module that says how many channels it hands over and at which stride."""
-    missing = [name for name in ("low_channels", "high_channels", "output_stride") if not hasattr(backbone, name)]
-    if not isinstance(backbone, nn.Module) or missing:
-        got = f"{type(backbone).__name__} {f'without {missing}' if missing else 'which is no nn.Module'}"
-        raise TypeError(f"a backbone is a module that returns Features, as xception65() does; got {got}")
+from minideeplab.checks import require_positive
+from minideeplab.geometry import default_rates
+from minideeplab.networks.backbone import Backbone, check_backbone
 
 
 class DeepLabV3(nn.Module):
@@ -42,7 +24,7 @@ class DeepLabV3(nn.Module):
     def __init__(
         self, backbone: Backbone, num_classes: int, *,
         rates: Sequence[int] | None = None, channels: int = 256, separable: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         require_positive(num_classes=num_classes)
         check_backbone(backbone)
@@ -53,8 +35,7 @@ class DeepLabV3(nn.Module):
 
     def coarse_logits(self, x: Tensor) -> Tensor:
         """(N, num_classes, ceil(H / os), ceil(W / os))."""
-        logits: Tensor = self.classify(self.aspp(self.backbone(x).high))
-        return logits
+        return self.classify(self.aspp(self.backbone(x).high))
 
     def forward(self, x: Tensor) -> Tensor:
         return upsample(self.coarse_logits(x), x.shape[2:])
@@ -71,7 +52,7 @@ class DeepLabV3Plus(nn.Module):
         self, backbone: Backbone, num_classes: int, *,
         rates: Sequence[int] | None = None, channels: int = 256, low_channels: int = 48, refine: int = 2,
         separable: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         require_positive(num_classes=num_classes)
         check_backbone(backbone)
@@ -85,8 +66,7 @@ class DeepLabV3Plus(nn.Module):
     def coarse_logits(self, x: Tensor) -> Tensor:
         """(N, num_classes, ceil(H / 4), ceil(W / 4))."""
         low, high = self.backbone(x)  # (N, 256, H/4, W/4), (N, 2048, H/os, W/os)
-        logits: Tensor = self.classify(self.decoder(low, self.aspp(high)))
-        return logits
+        return self.classify(self.decoder(low, self.aspp(high)))
 
     def forward(self, x: Tensor) -> Tensor:
         return upsample(self.coarse_logits(x), x.shape[2:])

@@ -7,9 +7,9 @@ at 17 x 17 are one reduction and four. No auxiliary head: it serves training onl
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minideeplab.blocks.convolution import ConvBNReLU, check_image
+from minideeplab.blocks.convolution import ConvBNReLU
 from minideeplab.blocks.inception import Inception8, Inception17, Inception35, ReductionTo8, ReductionTo17
-from minideeplab.geometry import require_positive
+from minideeplab.checks import check_image, require_positive
 
 
 class InceptionV3(nn.Module):
@@ -18,7 +18,6 @@ class InceptionV3(nn.Module):
     def __init__(self, num_classes: int = 1000) -> None:
         super().__init__()
         require_positive(num_classes=num_classes)
-        # fmt: off
         self.stem = nn.Sequential(                                   # 299 x 299 x    3
             ConvBNReLU(3, 32, 3, stride=2, valid=True),              # 149 x 149 x   32
             ConvBNReLU(32, 32, 3, valid=True),                       # 147 x 147 x   32
@@ -35,23 +34,21 @@ class InceptionV3(nn.Module):
         )
         self.modules_17 = nn.Sequential(
             ReductionTo17(288),                                      #  17 x  17 x  768
-            Inception17(128),                                        #  17 x  17 x  768
-            Inception17(160),                                        #  17 x  17 x  768
-            Inception17(160),                                        #  17 x  17 x  768
-            Inception17(192),                                        #  17 x  17 x  768
+            Inception17(768, 128),                                  #  17 x  17 x  768
+            Inception17(768, 160),                                  #  17 x  17 x  768
+            Inception17(768, 160),                                  #  17 x  17 x  768
+            Inception17(768, 192),                                  #  17 x  17 x  768
         )
         self.modules_8 = nn.Sequential(
             ReductionTo8(768),                                       #   8 x   8 x 1280
             Inception8(1280),                                        #   8 x   8 x 2048
             Inception8(2048),                                        #   8 x   8 x 2048
         )
-        # fmt: on
         self.dropout = nn.Dropout(0.2)
         self.classify = nn.Linear(2048, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_image(x, next(self.parameters()).dtype, least=75)
+        check_image(x, self.classify.weight.dtype, least=75)
         x = self.modules_8(self.modules_17(self.modules_35(self.stem(x))))  # (N, 2048, 8, 8) from 299 x 299
         x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, 2048)
-        logits: Tensor = self.classify(self.dropout(x))
-        return logits
+        return self.classify(self.dropout(x))

@@ -1,0 +1,1 @@
+"""What the notebooks need: figures, exercise cards, the explorer."""

@@ -1,0 +1,64 @@
+"""What a head may ask of a backbone: two maps with names, how many channels they have, and the maps of other strides.
+
+`Features` is what DeepLab reads. `Pyramid` is the same and more, for heads that come back up in several steps (U-Net,
+RefineNet). A backbone of one's own is any module that keeps this contract; there is no class to inherit from.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from minideeplab.checks import require_finite
+
+
+class Features(NamedTuple):
+    """Where things are (`low`, stride 4) and what they are (`high`, the output stride)."""
+
+    low: Tensor
+    high: Tensor
+
+
+class Pyramid(Features):
+    """`Features` that carry the last map of every stride, the output stride included: `maps[8]` has ceil(H / 8) rows."""
+
+    maps: Mapping[int, Tensor]
+
+    @classmethod
+    def of(cls, low: Tensor, maps: Mapping[int, Tensor]) -> "Pyramid":
+        """From the maps by stride, in any order; `high` is the coarsest."""
+        pyramid = cls(low, maps[max(maps)])
+        pyramid.maps = dict(sorted(maps.items()))
+        return pyramid
+
+
+class Backbone(Protocol):
+    """What DeepLab asks of a backbone; those of this library also have `pyramid(x)`, and `channels` by stride."""
+
+    low_channels: int
+    high_channels: int
+    output_stride: int
+
+    def __call__(self, x: Tensor) -> Features: ...
+
+
+def check_backbone(backbone: Backbone) -> None:
+    """Raise unless `backbone` is a module that says how many channels it hands over and at which stride."""
+    missing = [name for name in ("low_channels", "high_channels", "output_stride") if not hasattr(backbone, name)]
+    if not isinstance(backbone, nn.Module) or missing:
+        got = f"{type(backbone).__name__} {f'without {missing}' if missing else 'which is no nn.Module'}"
+        raise TypeError(f"a backbone is a module that returns Features, as xception65() does; got {got}")
+
+
+def scaled(width: float) -> Callable[[int], int]:
+    """How many channels a layer has when every layer of a network is scaled by `width`: at least one.
+
+    >>> [scaled(0.5)(channels) for channels in (728, 3, 1)]
+    [364, 2, 1]
+    """
+    require_finite(width=width)
+
+    def channels(full: int) -> int:
+        return max(1, round(full * width))
+
+    return channels

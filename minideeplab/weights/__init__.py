@@ -1,0 +1,21 @@
+"""Other people's weights in: their arrays -> our state dict, compared with a network, then loaded.
+
+`from_tensorflow`, `from_keras`, `from_timm` and `from_torchvision` translate; `load` compares everything and only then
+loads; `save` and `read` keep the result as safetensors. None of the frameworks is imported, nothing is ever unpickled.
+"""
+
+from minideeplab.weights.storage import State, load, misfits, read, save
+from minideeplab.weights.translation import from_keras, from_tensorflow, from_timm, from_torchvision, read_tensorflow
+
+__all__ = [
+    "State",
+    "from_keras",
+    "from_tensorflow",
+    "from_timm",
+    "from_torchvision",
+    "load",
+    "misfits",
+    "read",
+    "read_tensorflow",
+    "save",
+]

@@ -1,0 +1,185 @@
+"""Other people's arrays -> our state dict, by renaming and transposition alone (tables: `layer_names`)."""
+
+import importlib
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minideeplab.weights import keras_file
+from minideeplab.weights import layer_names as names
+from minideeplab.weights.storage import State
+
+Arrays = Mapping[str, NDArray[Any]]
+
+EXPORT = """pip install tensorflow; or let any machine that has it export once, and read the .npz:
+  import numpy, tensorflow as tf
+  reader = tf.train.load_checkpoint("PREFIX")
+  numpy.savez("weights.npz", **{name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()})"""
+
+# {their last word: (ours, their axes in our order)}; TensorFlow keeps kernels as (k_h, k_w, C_in, C_out) or (k_h, k_w, C, 1).
+DENSE, DEPTHWISE = (3, 2, 0, 1), (2, 3, 0, 1)
+TENSORFLOW_ARRAYS: Mapping[str, tuple[str, tuple[int, ...]]] = {
+    "weights": ("weight", DENSE), "depthwise_weights": ("weight", DEPTHWISE), "biases": ("bias", (0,)),
+    "gamma": ("weight", (0,)), "beta": ("bias", (0,)),
+    "moving_mean": ("running_mean", (0,)), "moving_variance": ("running_var", (0,)),
+}  # fmt: skip
+# Keras numbers the arrays of a layer; how many there are, and of which rank, says which layer it is.
+BATCH_NORM = (("weight", (0,)), ("bias", (0,)), ("running_mean", (0,)), ("running_var", (0,)))
+KERAS_ARRAYS: Mapping[tuple[int, ...], Sequence[tuple[str, tuple[int, ...]]]] = {
+    (4,): (("weight", DENSE),),
+    (4, 4): (("depthwise.weight", DEPTHWISE), ("pointwise.weight", DENSE)),
+    (2, 1): (("weight", (1, 0)), ("bias", (0,))),
+    (1, 1, 1, 1): BATCH_NORM,
+    (1, 1, 1): BATCH_NORM[1:],
+}
+
+
+def tensor(name: str, array: NDArray[Any], axes: Sequence[int]) -> Tensor:
+    """A copy with its axes in our order."""
+    array = np.asarray(array)
+    if array.ndim != len(axes):
+        raise ValueError(f"{name} should have {len(axes)} axes, its shape is {array.shape}")
+    if array.dtype.kind != "f":
+        raise ValueError(f"{name} should hold floating-point numbers, it is {array.dtype}")
+    return torch.from_numpy(np.array(array.transpose(axes), dtype=np.float32, order="C"))
+
+
+def check_known(unknown: Sequence[str], source: str) -> None:
+    """Raise if names were left over, with the reason where they belong to another network."""
+    for name in unknown:
+        for pattern, reason in names.ANOTHER_NETWORK.items():
+            if re.fullmatch(pattern, name):
+                raise ValueError(f"{reason} (seen by {name!r})")
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise ValueError(f"{len(unknown)} names are not those of a network this library has ({source}): {shown}")
+
+
+def from_tensorflow(arrays: Arrays) -> State:
+    """The authors' checkpoint, {TensorFlow variable name: array} -> state dict.
+
+    xception_41, 65, 71 and resnet_v1_50 or 101 beta, as `DeepLabV3`, `DeepLabV3Plus` (separable or dense) or ImageNet
+    `Classifier`. The step counter, momentum and moving-average shadows are left out and listed in `.ignored`.
+    """
+    state, ignored, unknown = {}, [], []
+    for name, array in arrays.items():
+        match = re.fullmatch(r"(.+?)(/BatchNorm)?/(\w+)", name)
+        if re.fullmatch(r"global_step|.*/(Momentum|ExponentialMovingAverage)", name):
+            ignored.append(name)
+        elif match and match[3] in TENSORFLOW_ARRAYS and (layer := names.rename(match[1], names.TENSORFLOW)):
+            half = layer.endswith(("depthwise", "pointwise"))
+            part = ("_bn" if half else ".bn") if match[2] else ("" if half or layer == "classify" else ".conv")
+            leaf, axes = TENSORFLOW_ARRAYS[match[3]]
+            state[f"{layer}{part}.{leaf}"] = tensor(name, array, axes)
+        else:
+            unknown.append(name)
+    check_known(unknown, "the authors' TensorFlow checkpoints")
+    if len(state) + len(ignored) < len(arrays):
+        raise ValueError("two networks in one checkpoint: several arrays stand for the same layer, keep those of one network")
+    return State(state, ignored=ignored)
+
+
+def read_tensorflow(path: str | Path) -> dict[str, NDArray[Any]]:
+    """Arrays of a checkpoint, given by its prefix (needs TensorFlow), or of an `.npz` (needs nothing)."""
+    path = Path(path)
+    if path.suffix == ".npz":
+        try:
+            with path.open("rb") as file, zipfile.ZipFile(file):  # an .npz is a zip, and so no single array or pickle
+                archive = np.load(path, allow_pickle=False)
+            with archive:
+                return {name: archive[name] for name in archive.files}
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is no complete .npz of plain arrays: {error}") from error
+    prefix = path.with_suffix("") if path.suffix == ".index" else path
+    if not prefix.with_name(prefix.name + ".index").exists():
+        raise FileNotFoundError(f"no checkpoint {prefix}: it would have {prefix.name}.index beside its data")
+    try:
+        tensorflow = importlib.import_module("tensorflow")
+    except ImportError as error:
+        raise ImportError(f"reading a TensorFlow checkpoint needs TensorFlow: {EXPORT}") from error
+    try:
+        reader = tensorflow.train.load_checkpoint(str(prefix))
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except Exception as error:  # TensorFlow raises its own kinds
+        raise ValueError(f"{prefix} is no complete checkpoint: {error}") from error
+
+
+def from_keras(path: str | Path) -> State:
+    """Keras's Xception or InceptionV3 from `.h5`, `.weights.h5` or `.keras`, alone or inside a larger model.
+
+    A model without Keras's own top has no `classify`: keep the network's by `load(net, net.state_dict() | state)`.
+    Layers around the network are listed in `.ignored`. InceptionV3 has no batch-norm gamma in Keras: it is 1.
+    """
+    layers = keras_file.read(path)
+    xception = "block1_conv1" in layers
+    state, ignored = {}, []
+    for name, arrays in keras_file.count_unnamed(layers).items():
+        rules = names.KERAS_XCEPTION if xception else names.KERAS_INCEPTION_V3
+        layer, kinds = names.rename(name, rules), KERAS_ARRAYS.get(tuple(array.ndim for array in arrays))
+        if layer is None or kinds is None:
+            ignored.append(name)
+            continue
+        for (leaf, axes), array in zip(kinds, arrays):
+            state[f"{layer}.{leaf}"] = tensor(name, array, axes)
+        if kinds == BATCH_NORM[1:]:
+            state[f"{layer}.weight"] = torch.ones(len(arrays[0]))
+    convolutions, expected = sum(value.dim() == 4 for value in state.values()), 74 if xception else 94
+    if convolutions != expected:
+        network = "Xception" if xception else "InceptionV3"
+        raise ValueError(f"{path} holds {convolutions} kernels under Keras's names; its {network} has {expected}")
+    return State(state, ignored=ignored)
+
+
+def renamed(state: Mapping[str, Tensor], rules: names.Rules, source: str, ignore: str = "(?!)") -> State:
+    """PyTorch to PyTorch: only names change."""
+    ours, ignored, unknown = {}, [], []
+    for name, value in state.items():
+        layer, _, leaf = name.rpartition(".")
+        if re.fullmatch(ignore, name):
+            ignored.append(name)
+        elif place := names.rename(layer, rules):
+            ours[f"{place}.{leaf}"] = value.detach().clone()
+        else:
+            unknown.append(name)
+    check_known(unknown, source)
+    return State(ours, ignored=ignored)
+
+
+def from_timm(state: Mapping[str, Tensor]) -> State:
+    """timm's `state_dict()` of legacy_xception, xception41, 65, 71 (for `Classifier`) or inception_v3.
+
+    timm runs legacy_xception with eps 1e-5 and a symmetric max pool; the weights it carries were trained, and run here,
+    with Keras's 1e-3 and TensorFlow's pool.
+    """
+    if any(name.startswith("Conv2d_1a") for name in state):
+        return from_torchvision(state)
+    if any(name.startswith("blocks.") for name in state):
+        blocks = 1 + max(int(name.split(".")[1]) for name in state if re.match(r"blocks\.\d", name))
+        ours = renamed(state, names.timm_aligned_xception(blocks), "timm's xception41, 65, 71")
+        if (head := ours.get("classify.weight")) is not None:
+            ours["classify.weight"] = head[:, :, None, None]  # a linear layer there, a 1 x 1 convolution here
+        return ours
+    return renamed(state, names.TIMM_LEGACY_XCEPTION, "timm's legacy_xception")
+
+
+def from_torchvision(state: Mapping[str, Tensor]) -> State:
+    """torchvision's `state_dict()` of inception_v3 (the auxiliary head is left out) or of an `ASPP`.
+
+    torchvision's average pool counts the padding, ours (as Keras and slim) does not: outputs differ at the borders.
+    """
+    if "convs.0.0.weight" not in state:
+        return renamed(state, names.TORCH_INCEPTION_V3, "torchvision's inception_v3 and ASPP", ignore=r"AuxLogits\..*")
+    branches = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("convs."))
+    ours = renamed(state, names.torchvision_aspp(branches), "torchvision's ASPP")
+    if (weight := ours.get("project.conv.weight")) is not None:  # image pooling: last there, first here
+        ours["project.conv.weight"] = weight.roll(weight.shape[1] // branches, dims=1)
+    return ours

@@ -1,0 +1,261 @@
+"""Receptive fields: what `profile` derives is what impulses and gradients measure on the network itself."""
+
+from fractions import Fraction
+from math import ceil, floor
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from minideeplab import (
+    AlignedBlock,
+    Decoder,
+    Inception8,
+    Inception17,
+    Inception35,
+    PyramidPooling,
+    ReductionTo8,
+    ReductionTo17,
+    SameMaxPool2d,
+    SeparableConv2d,
+    UnpoolingDecoder,
+    XceptionBlock,
+    pool_and_remember,
+    resnet101,
+    xception65,
+    xception71,
+)
+from minideeplab.cost import profile
+from minideeplab.cost.receptive_field import Field
+from minideeplab.cost.operators import bilinear, bins, nearest, window
+from minideeplab.geometry import Step, receptive_field
+
+SIZE = 97  # = 3 x 32 + 1: an odd map with room for a field of half its size and both kinds of upsampling
+
+
+class Apply(nn.Module):
+    """A function as a layer."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class Branches(nn.Module):
+    """Branches added up; with `aligned` the later maps are first brought to the size of the first, corners on corners."""
+
+    def __init__(self, *branches, aligned=False):
+        super().__init__()
+        self.branches, self.aligned = nn.ModuleList(branches), aligned
+
+    def forward(self, x):
+        first, *others = (branch(x) for branch in self.branches)
+        if self.aligned:
+            others = [F.interpolate(y, size=first.shape[2:], mode="bilinear", align_corners=True) for y in others]
+        return sum(others, start=first)
+
+
+def conv(kernel, **options):
+    return nn.Conv2d(1, 1, kernel, bias=False, **options)
+
+
+def resize(size, mode):
+    options = {"mode": "nearest"} if mode == "nearest" else {"mode": "bilinear", "align_corners": mode == "corners"}
+    return Apply(lambda x: F.interpolate(x, size=size, **options))
+
+
+@torch.no_grad()
+def with_ones(net: nn.Module) -> nn.Module:
+    """All weights one and all biases zero, in double precision: whatever a pixel says is heard, and nothing cancels."""
+    for name, parameter in net.named_parameters():
+        parameter.fill_(0 if name.endswith("bias") else 1)
+    return net.double().eval()
+
+
+@torch.no_grad()
+def measured(net: nn.Module, *, channels: int = 1, size: int = SIZE, other: int = SIZE, axis: int = 2) -> int:
+    """The widest span of input rows that one output row reads, among those that do not touch the border.
+
+    One lit row at a time on a black image: the maximum of a pool lets every one of them pass, where a gradient would
+    follow one only. What bilinear weights leave of a zero in floating point is not counted. `axis=3` measures columns.
+    """
+    x = torch.zeros(size, channels, size, other, dtype=torch.float64)
+    x.diagonal(dim1=0, dim2=2).fill_(1)
+    y = with_ones(net)(x if axis == 2 else x.transpose(2, 3)).amax((1, 5 - axis))  # (input rows, output rows)
+    spans = []
+    for row in (y > 1e-9).T:
+        seen = row.nonzero().flatten().tolist()
+        if seen and seen[0] > 0 and seen[-1] < size - 1:
+            spans.append(seen[-1] - seen[0] + 1)
+    return max(spans, default=0)
+
+
+NETS = {
+    "two 3 x 3": nn.Sequential(conv(3), conv(3)),
+    "stride before": nn.Sequential(conv(3, stride=2, padding=1), conv(3, padding=1)),
+    "dilation": nn.Sequential(conv(3, dilation=2, padding=2), conv(3, dilation=5, padding=5)),
+    "even kernels": nn.Sequential(conv(2), conv(4, stride=2), conv(2)),
+    "pools": nn.Sequential(nn.MaxPool2d(3, 2, 1), conv(3), nn.AvgPool2d(2), nn.MaxPool2d(3, 1, 1, 2)),
+    "pools padded as TensorFlow pads": nn.Sequential(conv(4), SameMaxPool2d(), SameMaxPool2d(stride=1, dilation=2)),
+    "separable": nn.Sequential(SeparableConv2d(1, 2, stride=2), SeparableConv2d(2, 1, dilation=3)),
+    "residual": nn.Sequential(Branches(nn.Identity(), conv(5, padding=2)), Branches(nn.Identity(), conv(3, padding=1))),
+    "rates side by side": Branches(conv(1), conv(3, dilation=6, padding=6), conv(3, dilation=9, padding=9)),
+    "a branch to either side": Branches(Apply(lambda x: F.pad(x, (4, 0, 4, 0))), Apply(lambda x: F.pad(x, (0, 4, 0, 4)))),
+    "slices": nn.Sequential(conv(3, padding=1), Apply(lambda x: x[:, :, ::3, ::3]), conv(3)),
+    "a slice that starts late": Branches(Apply(lambda x: x[:, :, 7:, 7:]), Apply(lambda x: x[:, :, :-7, :-7])),
+    "transposed": nn.Sequential(conv(3, stride=2), nn.ConvTranspose2d(1, 1, 3, 2, 1, bias=False), conv(3)),
+    "transposed by 4": nn.Sequential(conv(3, stride=4), nn.ConvTranspose2d(1, 1, 4, 4, bias=False), conv(3, padding=1)),
+    "transposed with holes": nn.Sequential(conv(3, stride=2), nn.ConvTranspose2d(1, 1, 1, 2, bias=False), conv(3)),
+    "nested corners": nn.Sequential(conv(3, stride=4, padding=1), resize(SIZE, "corners")),
+    "nested corners, then a convolution": nn.Sequential(conv(1, stride=4), resize(SIZE, "corners"), conv(3)),
+    "corners that do not nest": nn.Sequential(conv(3, stride=4, padding=1), resize(60, "corners"), conv(3, padding=1)),
+    "upsampled twice": nn.Sequential(conv(3, stride=8), resize(25, "corners"), conv(3), resize(SIZE, "corners"), conv(3)),
+    "half pixels": nn.Sequential(conv(3, stride=4, padding=1), resize(100, "half"), conv(3, padding=1)),
+    "nearest": nn.Sequential(conv(3, stride=4, padding=1), resize(100, "nearest"), conv(3, padding=1)),
+    "stride on a finer grid": nn.Sequential(conv(1, stride=2), resize(SIZE, "corners"), conv(3, stride=2, padding=1), conv(3)),
+    "low and high": Branches(conv(3, stride=4, padding=1), nn.Sequential(conv(3, stride=16, padding=1), conv(3)), aligned=True),
+    "bins": nn.Sequential(conv(3), nn.AdaptiveAvgPool2d(7)),
+    "max bins": nn.AdaptiveMaxPool2d(10),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_field_of_a_network_is_what_impulses_measure(name):
+    report = profile(NETS[name], (1, 1, SIZE, SIZE))
+    assert report.receptive_field == measured(NETS[name]) > 1
+
+
+BLOCKS = {
+    "Inception35": (Inception35(8, 1), 8),
+    "ReductionTo17": (ReductionTo17(8), 8),
+    "Inception17": (Inception17(1, 8), 8),
+    "ReductionTo8": (ReductionTo8(8), 8),
+    "Inception8": (Inception8(8), 8),
+    "XceptionBlock": (XceptionBlock(2, [2, 2], stride=2), 2),
+    "XceptionBlock, stride traded": (XceptionBlock(2, [2, 2], stride=2, step=Step(1, 2)), 2),
+    "AlignedBlock": (AlignedBlock(2, [2, 2, 2], stride=2), 2),
+    "Bottleneck, twice": (resnet101(width=1e-9).stages[0][:2], 1),
+    "PyramidPooling": (PyramidPooling(2, bins=(9, 16)), 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_field_of_a_block_is_what_impulses_measure(name):
+    block, channels = BLOCKS[name]
+    report = profile(block, (1, channels, 33, 3))
+    assert report.receptive_field == measured(block, channels=channels, size=33, other=3) > 1
+
+
+@pytest.mark.parametrize(("backbone", "stride"), [(xception65, 16), (xception65, 8), (xception71, 32), (resnet101, 16)])
+def test_field_of_a_backbone_is_what_the_gradient_of_one_pixel_measures(backbone, stride):
+    """One channel in every layer: the graph of the network, and nothing else, decides what is seen."""
+    net = backbone(output_stride=stride, width=1e-9)
+    net.root = nn.Sequential(*(layer for layer in net.root if not isinstance(layer, SameMaxPool2d)))
+    field = profile(net, (1, 3, 4801, 1)).rows[-1].receptive_field
+    x = torch.ones(1, 3, 4801, 1, dtype=torch.float64, requires_grad=True)
+    high = with_ones(net)(x).high
+    high[0, 0, high.shape[2] // 2].sum().backward()
+    assert field == x.grad[0, 0].count_nonzero() > 500
+
+
+@st.composite
+def stacks(draw):
+    """Two to five layers of one channel that keep, shrink, enlarge or branch."""
+    odd = st.sampled_from([1, 3, 5])
+
+    def layer():
+        kind = draw(st.sampled_from(["conv", "conv", "pool", "mean", "residual", "resize", "transposed", "slice"]))
+        k, s, d = draw(odd), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+        if kind == "conv":
+            kernel, p = (k, draw(odd)), draw(st.integers(0, 2))
+            return nn.Conv2d(1, 1, kernel, s, p, d, bias=False)
+        if kind == "pool":
+            return nn.MaxPool2d(3, s, draw(st.integers(0, 1)), d, ceil_mode=draw(st.booleans()))
+        if kind == "mean":
+            return nn.AvgPool2d(3, s, draw(st.integers(0, 1)))
+        if kind == "residual":
+            return Branches(nn.Identity(), conv(k, padding=d * (k // 2), dilation=d))
+        if kind == "resize":
+            return resize((draw(st.sampled_from([17, 31, 33, 40])), 40), draw(st.sampled_from(["corners", "half", "nearest"])))
+        if kind == "transposed":
+            return nn.ConvTranspose2d(1, 1, s + draw(st.integers(0, 2)), s, bias=False)
+        return Apply(lambda x: x[:, :, d::s, ::s])
+
+    return nn.Sequential(*(layer() for _ in range(draw(st.integers(2, 5)))))
+
+
+@settings(max_examples=100)
+@given(stacks())
+def test_field_of_random_stacks_is_what_impulses_measure(net):
+    try:
+        report = profile(net, (1, 1, 65, 65))
+    except ValueError:  # the map has become smaller than a kernel
+        assume(False)
+    spans = [measured(net, size=65, other=65, axis=axis) for axis in (2, 3)]
+    assume(min(spans) > 0 and report.receptive_field < 65 / 3)
+    assert report.receptive_field == max(spans)
+
+
+def test_the_longer_side_of_a_kernel_counts():
+    assert profile(conv((1, 7)), (1, 1, 9, 9)).receptive_field == profile(conv((7, 1)), (1, 1, 9, 9)).receptive_field == 7
+
+
+layers = st.lists(st.tuples(st.integers(1, 7), st.integers(1, 3), st.integers(1, 6)), min_size=1, max_size=6)
+
+
+@given(layers)
+def test_the_formula_of_a_plain_stack_is_the_field_of_its_only_path(rows):
+    field = Field()
+    for kernel, stride, dilation in rows:
+        field = field.through(window(kernel, stride=stride, dilation=dilation, padding=kernel // 2))
+    assert field.size() == receptive_field(rows)
+
+
+@given(before=st.integers(1, 40), after=st.integers(1, 80), data=st.data())
+def test_grids_read_the_pixels_that_their_definitions_name(before, after, data):
+    i = data.draw(st.integers(0, after - 1))
+    corner, center = (
+        Fraction(i * (before - 1), max(after - 1, 1)),
+        Fraction(2 * i + 1, 2) * Fraction(before, after) - Fraction(1, 2),
+    )
+
+    def reach(grid):
+        return next(iter(Field().through(grid).paths)).reach(i)
+
+    assert reach(bilinear(before, after, corners=True)) == (floor(corner), ceil(corner))
+    assert reach(bilinear(before, after, corners=False)) == (floor(center), ceil(center))
+    assert reach(nearest(before, after)) == (i * before // after,) * 2
+    assert reach(bins(before, after)) == (i * before // after, ceil(Fraction((i + 1) * before, after)) - 1)
+
+
+def test_only_a_mean_over_everything_sees_all():
+    head = nn.Sequential(conv(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 5))
+    rows = profile(head, (1, 1, 9, 9)).rows
+    assert [row.receptive_field for row in rows] == [3, "all", "all"]
+
+
+class SegNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.back = UnpoolingDecoder([1, 1])
+
+    def forward(self, x):
+        pooled = pool_and_remember(x)
+        return self.back(pooled.map, [pooled])
+
+
+def test_an_unpooled_pixel_depends_on_all_that_its_window_held():
+    """A larger neighbor takes the place of a maximum and leaves a zero: 3 x 3 taps reach 4 pixels through 2 x 2 windows."""
+    assert profile(SegNet(), (1, 1, 16, 16)).receptive_field == 4
+
+
+def test_each_input_counts_its_own_pixels():
+    """The decoder's high map is coarser than its low one: a span of the one cannot be laid beside a span of the other."""
+    report = profile(Decoder(2, 2, channels=2, low_channels=1, refine=1), (1, 2, 129, 129), (1, 2, 33, 33))
+    assert report.receptive_field == 3
