@@ -145,15 +145,18 @@ class StrideWalk:
             self.current *= stride
         self.passed.append(self.passed[-1] * stride)
         if self.current > self.output_stride:
-            self.reached()
+            raise self._refusal(", ...")
         return step
 
     def reached(self) -> int:
         """The output stride, behind the last row. ValueError if the walk did not stop there."""
         if self.current != self.output_stride:
-            stops = ", ".join(map(str, sorted(set(self.passed))))
-            raise ValueError(f"output stride {self.output_stride} cannot be reached: this network passes through {stops}")
+            raise self._refusal()
         return self.output_stride
+
+    def _refusal(self, more: str = "") -> ValueError:
+        stops = ", ".join(map(str, sorted(set(self.passed)))) + more
+        return ValueError(f"output stride {self.output_stride} cannot be reached: this network passes through {stops}")
 
 
 def trade_strides(strides: Sequence[int], output_stride: int, *, start: int = 1) -> list[Step]:
@@ -166,7 +169,7 @@ def trade_strides(strides: Sequence[int], output_stride: int, *, start: int = 1)
     >>> trade_strides([2, 2], 3)
     Traceback (most recent call last):
     ...
-    ValueError: output stride 3 cannot be reached: this network passes through 1, 2, 4
+    ValueError: output stride 3 cannot be reached: this network passes through 1, 2, 4, ...
     """
     require_counts(strides=strides)
     at = StrideWalk(output_stride, start=start)

@@ -66,8 +66,8 @@ def made(net: nn.Module, side: int) -> dict[str, Size]:
     sizes: dict[str, Size] = {"picture": (3, side, side)}
 
     def note(name: str, output: Any) -> None:
-        if isinstance(output, Tensor):
-            sizes[name] = tuple(output.shape[1:])
+        if isinstance(output, Tensor | tuple):  # a tapped row hands over its output first, then the tapped map
+            sizes[name] = tuple((output if isinstance(output, Tensor) else output[0]).shape[1:])
 
     for name, module in net.to("meta").eval().named_modules():
         module.register_forward_hook(lambda _, __, output, name=name: note(name, output))

@@ -11,6 +11,7 @@ from strategies import odd_kernels, rates, sides
 
 from minideeplab.geometry import (
     Step,
+    StrideWalk,
     default_rates,
     effective_kernel,
     output_size,
@@ -50,6 +51,7 @@ def test_padding_that_forgets_the_dilation_shrinks_the_map(size, kernel, dilatio
 
 @given(size=sides, kernel=st.integers(1, 5), stride=strides, dilation=rates)
 def test_same_of_tensorflow_pads_what_is_missing_the_larger_half_behind(size, kernel, stride, dilation):
+    assume(stride <= effective_kernel(kernel, dilation))
     before = same_padding_before(size, kernel, stride, dilation)
     total = next(n for n in range(99) if (size + n - effective_kernel(kernel, dilation)) // stride + 1 >= ceil(size / stride))
     assert before == total // 2
@@ -83,15 +85,39 @@ def test_traded_strides_reach_the_output_stride_and_lose_nothing(figure, data):
 
 
 def test_without_trading_the_figure_is_left_alone():
-    assert trade_strides([2, 1, 2, 2], 8) == [Step(2, 1), Step(1, 1), Step(2, 1), Step(2, 1)]
-    assert trade_strides([2, 1, 2, 2], 4) == [Step(2, 1), Step(1, 1), Step(2, 1), Step(1, 1)]
-    assert trade_strides([2, 1, 2, 2], 2) == [Step(2, 1), Step(1, 1), Step(1, 1), Step(1, 2)]
+    figure = [2, 1, 2, 2]
+    assert trade_strides(figure, 8) == [Step(2), Step(1), Step(2), Step(2)]
+    assert trade_strides(figure, 4) == [Step(2), Step(1), Step(2), Step(2, True)]
+    assert trade_strides(figure, 2) == [Step(2), Step(1), Step(2, True), Step(2, True, 2)]
+
+
+@given(st.integers(1, 9), st.booleans(), st.integers(1, 9))
+def test_a_step_runs_at_its_figures_stride_or_at_one(figure, traded, dilation):
+    """There is no second number for the stride: a pair that contradicts itself cannot be built."""
+    assert Step._fields == ("figure", "traded", "dilation")
+    assert Step(figure, traded, dilation).stride == (1 if traded else figure)
+    assert Step.of(Step(figure, traded, dilation)) == Step(figure, traded, dilation)
+    assert Step.of(figure) == Step(figure, False, 1)
 
 
 @pytest.mark.parametrize("output_stride", [3, 5, 16])
 def test_a_stride_between_the_stops_is_refused_with_the_stops(output_stride):
-    with pytest.raises(ValueError, match=rf"output stride {output_stride} cannot be reached.*1, 2, 4, 8$"):
+    with pytest.raises(ValueError, match=rf"output stride {output_stride} cannot be reached.* through 1, 2, 4(, 8|, \.\.\.)?"):
         trade_strides([2, 1, 2, 2], output_stride)
+
+
+def test_a_walk_that_has_not_arrived_says_so_only_behind_the_last_row():
+    at = StrideWalk(8, start=2)
+    assert at(2).stride == 2
+    with pytest.raises(ValueError, match=r"8 cannot be reached: this network passes through 2, 4$"):
+        at.reached()
+    assert at(2).stride == 2
+    assert at.reached() == 8
+
+
+def test_a_stride_wider_than_its_kernel_is_refused():
+    with pytest.raises(ValueError, match="a stride of 4 skips pixels of a kernel that spans 3"):
+        same_padding_before(9, 3, stride=4)
 
 
 @pytest.mark.parametrize("output_stride", [1, 2, 4, 8, 16, 32])

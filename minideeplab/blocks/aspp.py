@@ -30,6 +30,7 @@ class ImagePooling(nn.Module):
 class ASPP(nn.Module):
     """Five views of one map, concatenated and projected: (N, C_in, H, W) -> (N, channels, H, W).
 
+    `rates=()` leaves image pooling and the 1 x 1, as in the authors' network for phones (Sandler 2018, table 7).
     `separable=True` is "atrous separable convolution" (Chen 2018): the rate touches the depthwise half only. Order of
     the concatenation, batch-norm eps 1e-5 and dropout 0.1 are those of the authors' code.
     """
@@ -41,8 +42,8 @@ class ASPP(nn.Module):
         require_positive(in_channels=in_channels, channels=channels)
         require_counts(rates=rates)
         require_kind(bool, separable=separable)
-        if not rates or len(set(rates)) < len(rates):
-            raise ValueError(f"rates must be different and at least one, got {tuple(rates)}")
+        if len(set(rates)) < len(rates):
+            raise ValueError(f"rates must be different, got {tuple(rates)}")
         self.in_channels, self.rates = in_channels, tuple(rates)
         self.branches = nn.ModuleList([
             ImagePooling(in_channels, channels),

@@ -91,7 +91,7 @@ class AlignedXception(nn.Module):
         )
         self.tap = entry_flow.index((256, 2))  # the module that still sees stride 4 until its last convolution
         self.output_stride, self.low_channels, self.high_channels = at.reached(), c(256), c(2048)
-        self.channels = dict(zip((2, 4, 8, 16), (c(128), c(256), c(728), c(728)))) | {output_stride: c(2048)}
+        self.channels = dict(zip((2, 4, 8, 16), (c(128), c(256), c(728), c(1024)))) | {output_stride: c(2048)}
         self.channels = {stride: count for stride, count in self.channels.items() if stride <= output_stride}
 
     def forward(self, x: Tensor) -> Features:

@@ -15,7 +15,7 @@ from minideeplab.cost import profile
 MODULES = {  # the channels of each tower, in the order of the concatenation
     "Inception35": (lambda: Inception35(6, 32), 6, [64, 64, 96, 32]),
     "ReductionTo17": (lambda: ReductionTo17(6), 6, [384, 96, 6]),
-    "Inception17": (lambda: Inception17(8, 6), 6, [192, 192, 192, 192]),
+    "Inception17": (lambda: Inception17(6, 8), 6, [192, 192, 192, 192]),
     "ReductionTo8": (lambda: ReductionTo8(6), 6, [320, 192, 6]),
     "Inception8": (lambda: Inception8(6), 6, [320, 768, 768, 192]),
 }
@@ -76,11 +76,11 @@ def test_a_3_x_3_of_a_tower_still_mixes_the_channels_of_its_tower():
 
 def test_rows_and_columns_of_a_window_make_a_window_with_fewer_weights():
     """1 x 7 after 7 x 1: every output reads 7 x 7 pixels through 2 x 7 taps a channel pair."""
-    tower = Inception17(8, 6).towers[1]
+    tower = Inception17(6, 8).towers[1]
     kernels = [m.kernel_size for m in tower.modules() if isinstance(m, nn.Conv2d)]
     assert kernels == [(1, 1), (1, 7), (7, 1)]
     assert profile(tower, (1, 6, 17, 17)).receptive_field == 7
-    assert [m.kernel_size for m in Inception17(8, 6).towers[2].modules() if isinstance(m, nn.Conv2d)][1:] == [
+    assert [m.kernel_size for m in Inception17(6, 8).towers[2].modules() if isinstance(m, nn.Conv2d)][1:] == [
         (7, 1),
         (1, 7),
     ] * 2

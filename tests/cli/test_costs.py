@@ -19,9 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minideeplab.__main__ import MODELS, main, parser
 from minideeplab.cli.costs import memory
-from minideeplab.cost.timing import Roofline, Spread
-from minideeplab.cost.report import CONVENTION
 from minideeplab.cli.models import FLAGS, build, inputs_of
+from minideeplab.cost.report import CONVENTION
+from minideeplab.cost.timing import Roofline, Spread
 
 KEYS = ["model", "size", "params", "macs", "shares", "receptive_field", "peak_bytes"]
 ROOT = Path(__file__).parent.parent

@@ -29,8 +29,8 @@ from minideeplab import (
     xception71,
 )
 from minideeplab.cost import profile
-from minideeplab.cost.receptive_field import Field
 from minideeplab.cost.operators import bilinear, bins, nearest, window
+from minideeplab.cost.receptive_field import Field
 from minideeplab.geometry import Step, receptive_field
 
 SIZE = 97  # = 3 x 32 + 1: an odd map with room for a field of half its size and both kinds of upsampling

@@ -11,9 +11,9 @@ from strategies import integers
 from torch.testing import assert_close
 
 from minideeplab import DeepLabV3Plus, regroup, xception41
-from minideeplab.course import plot
 from minideeplab.cost import profile
 from minideeplab.cost.timing import KindRow, Measured, Roofline, Spread
+from minideeplab.course import plot
 
 
 def texts(axes):

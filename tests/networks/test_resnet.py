@@ -1,5 +1,6 @@
 """ResNet-101 beta as DeepLab's authors released it: three convolutions at the root, strides last, multi-grid, any size."""
 
+import re
 from math import ceil
 
 import figures
@@ -28,8 +29,10 @@ def test_every_line_makes_the_size_in_its_margin():
     promised, made = figures.promised(resnet101(), lines), figures.made(resnet101(), 513)
     assert [len(listing) for listing in lines.values()] == [4, 4]
     assert len(figures.margins(ResNet)) == 4 + 4 + 1
-    stages = {f"stages.{i}": made[f"stages.{i}.{len(stage) - 1}"] for i, stage in enumerate(resnet101().stages)}
-    assert promised == {name: (made | stages)[name] for name in promised}
+    last = {
+        name: f"{name}.{len(stage) - 1}" for name, stage in resnet101().named_modules() if re.fullmatch(r"stages\.\d", name)
+    }
+    assert promised == {name: made[last.get(name, name)] for name in promised}  # a stage is as large as its last unit
     assert min(figures.margins(ResNet).items())[1] == made["picture"]
 
 
@@ -105,9 +108,12 @@ def test_a_unit_rectifies_the_sum_and_skips_pixels_where_channels_agree():
     first, _, last = scrambled(resnet101(width=THIN)).stages[0]
     x = torch.randn(1, 8, 7, 7).double()
     assert last.shortcut is None
-    assert_close(last(x), F.relu(last.residual(x) + x[:, :, ::2, ::2]))
+    assert_close(last(x), F.relu(last.expand(last.look(last.reduce(x))) + x[:, :, ::2, ::2]))
     x = torch.randn(1, 4, 7, 7).double()
-    assert_close(first(x), F.relu(first.residual(x) + first.shortcut(x)))
+    assert_close(first(x), F.relu(first.expand(first.look(first.reduce(x))) + first.shortcut(x)))
+    summed, residual = first(x, tap=True)
+    assert torch.equal(summed, first(x))
+    assert torch.equal(residual, first.expand(first.look(first.reduce(x))))
     assert [[unit.shortcut is not None for unit in stage] for stage in resnet101(width=THIN).stages] == [
         [True] + [False] * (count - 1) for count in (3, 4, 23, 3)
     ]

@@ -115,7 +115,7 @@ def test_nothing_stands_between_depthwise_and_pointwise():
 
 def test_the_residual_is_pooled_only_where_the_figure_strides():
     assert isinstance(XceptionBlock(2, [2], stride=2).residual[-1], SameMaxPool2d)
-    traded = XceptionBlock(2, [2], stride=2, step=Step(1, 2))
+    traded = XceptionBlock(2, [2], stride=Step(2, True, 2))
     assert isinstance(traded.residual[-1], SameMaxPool2d)
     assert not any(isinstance(m, SameMaxPool2d) for m in XceptionBlock(2, [3]).modules())
     assert traded(torch.randn(2, 2, 9, 9)).shape == (2, 2, 9, 9)
@@ -123,7 +123,7 @@ def test_the_residual_is_pooled_only_where_the_figure_strides():
 
 def test_the_figure_and_not_the_step_decides_which_layers_exist():
     """Where a stride is traded, a shortcut between equal channels stays the convolution that it was."""
-    figure, traded = XceptionBlock(2, [2], stride=2), XceptionBlock(2, [2], stride=2, step=Step(1, 2))
+    figure, traded = XceptionBlock(2, [2], stride=2), XceptionBlock(2, [2], stride=Step(2, True, 2))
     assert figure.state_dict().keys() == traded.state_dict().keys()
     assert isinstance(XceptionBlock(2, [2]).shortcut, nn.Identity)
 

@@ -1,0 +1,76 @@
+"""The contract between a backbone and a head: two maps with names, and on request the last map of every stride."""
+
+from itertools import chain
+from math import ceil
+
+import pytest
+import torch
+from strategies import scrambled
+from torch import nn
+
+from minideeplab import AlignedXception, Features, Pyramid, resnet101, xception41, xception65, xception71
+
+BACKBONES = [xception41, xception65, xception71, resnet101]
+THIN = 1 / 64
+
+
+@pytest.fixture(params=[(make, stride) for make in BACKBONES for stride in (32, 16, 8, 4)], ids=str, scope="module")
+def backbone(request):
+    make, output_stride = request.param
+    return scrambled(make(output_stride=output_stride, width=THIN))
+
+
+@pytest.fixture(scope="module")
+def image():
+    return torch.randn(2, 3, 40, 39, generator=torch.Generator().manual_seed(1)).double()
+
+
+def test_a_pyramid_is_the_features_and_more(backbone, image):
+    features, pyramid = backbone(image), backbone.pyramid(image)
+    assert type(features) is Features
+    assert isinstance(pyramid, Features)
+    assert isinstance(pyramid, Pyramid)
+    low, high = pyramid
+    assert torch.equal(low, features.low)
+    assert torch.equal(high, features.high)
+    assert pyramid.maps[backbone.output_stride] is high
+    assert backbone.output_stride == 4 or pyramid.maps[4] is low
+
+
+def test_every_stride_up_to_the_output_stride_has_a_map_of_the_channels_that_are_said(backbone, image):
+    maps = backbone.pyramid(image).maps
+    assert list(maps) == [stride for stride in (2, 4, 8, 16, 32) if stride <= backbone.output_stride]
+    assert {stride: tuple(x.shape) for stride, x in maps.items()} == {
+        stride: (2, channels, ceil(40 / stride), ceil(39 / stride)) for stride, channels in backbone.channels.items()
+    }
+    assert backbone.channels[backbone.output_stride] == backbone.high_channels
+    assert backbone.output_stride == 4 or backbone.channels[4] == backbone.low_channels
+
+
+def rows(net: nn.Module) -> list[str]:
+    """The names of all rows of a backbone's listings."""
+    parts = ["root", "entry_flow", "middle_flow", "exit_flow"]
+    if not isinstance(net, AlignedXception):
+        parts = ["root", *(f"stages.{i}" for i in range(4))]
+    return list(chain.from_iterable(([f"{part}.{i}" for i in range(len(net.get_submodule(part)))]) for part in parts))
+
+
+@pytest.mark.parametrize("make", BACKBONES)
+@pytest.mark.parametrize("ask", ["forward", "pyramid"])
+def test_hooks_fire_once_on_every_row_the_tapped_one_included(make, ask, image):
+    net, heard = scrambled(make(width=THIN)), []
+    for name in rows(net):
+        net.get_submodule(name).register_forward_hook(lambda _, __, ___, name=name: heard.append(name))
+    getattr(net, ask)(image)
+    assert heard == rows(net)
+
+
+@pytest.mark.parametrize("make", BACKBONES)
+def test_a_hook_that_changes_the_tapped_row_is_obeyed(make, image):
+    net = scrambled(make(width=THIN))
+    before = net(image)
+    tapped = net.entry_flow[net.tap] if isinstance(net, AlignedXception) else net.stages[0][1]
+    tapped.register_forward_hook(lambda _, __, output: tuple(2 * x for x in output))
+    after = net(image)
+    assert torch.equal(after.low, 2 * before.low)
+    assert not torch.equal(after.high, before.high)
