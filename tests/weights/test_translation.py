@@ -33,7 +33,7 @@ from minideeplab import (
     xception71,
 )
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "golden"
 BACKBONES = {"xception_41": xception41, "xception_65": xception65, "xception_71": xception71, "resnet_v1_101": resnet101}
 
 
