@@ -1,19 +1,24 @@
 """State dicts: compared with a network before they are loaded, and kept as safetensors, whole or not at all."""
 
 import importlib
-import os
-import re
-import secrets
-import signal
-import stat
-import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import json
+from collections.abc import Iterable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from minideeplab.weights.file_limits import LARGEST_NETWORK, LARGEST_TEXT, MOST_ARRAYS, check_bytes, plain, reading
+from minideeplab.weights.replacement import check_target, replace_whole
+
+__all__ = ["State", "check_target", "describe", "load", "misfits", "read", "replace_whole", "save", "wrong_numbers"]
+
+SAFETENSORS_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "C64": torch.complex64,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}
 
 
 class State(dict[str, Tensor]):
@@ -26,24 +31,40 @@ class State(dict[str, Tensor]):
         self.ignored, self.about = sorted(ignored), dict(about or {})
 
 
+def wrong_numbers(name: str, values: Tensor, dtype: torch.dtype) -> str:
+    """What is wrong with the numbers of an array once they are of type `dtype`; empty if nothing is, or if it has none (meta).
+
+    A running variance of zero is in order: batch norm adds its epsilon. A negative one is no variance.
+    """
+    if values.is_meta or not dtype.is_floating_point:
+        return ""
+    if not values.to(dtype).isfinite().all():
+        finite = values.to(torch.float64).isfinite().all()
+        return f"holds numbers beyond {dtype}" if finite else "holds NaN or infinity"
+    if name.endswith("running_var") and bool((values.to(dtype) < 0).any()):
+        return "holds negative variances"
+    return ""
+
+
 def misfits(net: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     """One line for every array of `state` that does not fit `net`, and for every one it lacks; empty if all is well.
 
+    Both may be on the meta device (`describe`): then names, shapes and kinds are compared, and numbers are not.
     Batch norm's `num_batches_tracked`, which only training without momentum reads and other frameworks do not know, may
     be missing.
     """
     own, kind, wrong = net.state_dict(), type(net).__name__, []
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     wrong += [f"missing  {name} {tuple(own[name].shape)}" for name in missing]
-    wrong += [f"extra    {name} {tuple(value.shape)}" for name, value in state.items() if name not in own]
+    wrong += [f"extra    {plain(name)} {tuple(value.shape)}" for name, value in state.items() if name not in own]
     for name in own.keys() & state.keys():
         ours, theirs = own[name], state[name]
         if ours.shape != theirs.shape:
             wrong.append(f"shape    {name} is {tuple(theirs.shape)}, {kind} needs {tuple(ours.shape)}")
-        elif ours.is_floating_point() != theirs.is_floating_point():
+        elif theirs.is_complex() or ours.is_floating_point() != theirs.is_floating_point():
             wrong.append(f"kind     {name} is {theirs.dtype}, {kind} needs {ours.dtype}")
-        elif not theirs.isfinite().all():
-            wrong.append(f"numbers  {name} holds NaN or infinity")
+        elif problem := wrong_numbers(name, theirs, ours.dtype):
+            wrong.append(f"numbers  {name} {problem}")
     return sorted(wrong)
 
 
@@ -52,132 +73,88 @@ def load(net: nn.Module, state: Mapping[str, Tensor]) -> None:
 
     A failed load leaves `net` untouched (`load_state_dict` alone does not).
     """
+    own = net.state_dict()
+    if any(value.is_meta for value in [*own.values(), *state.values()]):
+        raise ValueError(f"nothing was loaded: the meta device has no numbers, build {type(net).__name__} on another, `read`")
     if wrong := misfits(net, state):
         raise ValueError("\n  ".join([f"{len(wrong)} arrays do not fit {type(net).__name__}, nothing was loaded:", *wrong]))
-    net.load_state_dict(net.state_dict() | dict(state))
-
-
-LITTER = re.compile(r"\.(?P<name>.+)\.minideeplab-(?P<process>\d+)-[0-9a-f]{8}(\.[^.]*)?")  # what an unfinished file is called
-DAY = 24 * 60 * 60.0
-unfinished: set[str] = set()  # of this process
-
-
-def check_target(path: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path] = ()) -> None:
-    """Raise unless a file can be written at `path`: for a command to ask before its work starts.
-
-    FileExistsError if it exists and may not be overwritten; ValueError if it is a folder, a device, a pipe, a socket, a link
-    (it would be replaced, not what it points to) or one of `inputs`; another OSError if the folder is missing or closed.
-    """
-    path = Path(path)
-    for source in inputs:
-        with suppress(FileNotFoundError):
-            if os.path.samefile(path, source):
-                raise ValueError(f"{path} is what is read: name another file to write")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path} cannot be written: no permission to write in {path.parent}")
-    with suppress(FileNotFoundError):
-        mode = path.lstat().st_mode
-        if not stat.S_ISREG(mode):
-            kinds = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-            raise ValueError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')}, no regular file: name another to write")
-        if not overwrite:
-            raise FileExistsError(f"{path} exists already: choose another name, or pass overwrite=True")
-
-
-@contextmanager
-def replace_whole(path: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path] = ()) -> Iterator[Path]:
-    """A temporary path beside `path`, with its suffix, for the body to write; at the end it takes the place of `path`.
-
-    So `path` holds the old file or the whole new one, whatever happens. If the body raises (a full disk, Ctrl-C, SIGTERM)
-    the temporary file is removed. SIGKILL leaves it; the next call for the same `path` removes it.
-    The target is checked before the body runs (`check_target`) and once more at the end.
-    """
-    path, inputs = Path(path), tuple(inputs)
-    check_target(path, overwrite=overwrite, inputs=inputs)
-    remove_litter(path)
-    whole = path.with_name(f".{path.name[:60]}.minideeplab-{os.getpid()}-{secrets.token_hex(4)}{path.suffix[:20]}")
-    unfinished.add(whole.name)
-    try:
-        with termination_raises():
-            yield whole
-            check_target(path, overwrite=overwrite, inputs=inputs)
-            with whole.open("rb+") as file:
-                os.fsync(file.fileno())
-            with suppress(FileNotFoundError):
-                whole.chmod(stat.S_IMODE(path.stat().st_mode))
-            os.replace(whole, path)
-    finally:
-        whole.unlink(missing_ok=True)
-        unfinished.discard(whole.name)
-
-
-def remove_litter(path: Path) -> None:
-    """Remove what a killed process left when it was writing `path`: its process is gone, or a day has passed."""
-    for entry in path.parent.iterdir():
-        match = LITTER.fullmatch(entry.name)
-        if match and match["name"] == path.name[:60] and entry.name not in unfinished:
-            with suppress(OSError):
-                if not is_running(int(match["process"])) or time.time() - entry.lstat().st_mtime > DAY:
-                    entry.unlink()
-
-
-def is_running(process: int) -> bool:
-    """Whether another process has this number."""
-    if process == os.getpid():
-        return False  # a number that was given again: the files of this process are known
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # it belongs to somebody else
-        return True
-    return True
-
-
-@contextmanager
-def termination_raises() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise SystemExit, as SIGINT raises KeyboardInterrupt, unless somebody already handles them."""
-    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
-    numbers = [number for name in names if (number := getattr(signal, name, None)) is not None]
-    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    try:
-        for number in ours:
-            signal.signal(number, leave)
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+    net.load_state_dict(own | dict(state))
 
 
 def save(
     state: Mapping[str, Tensor], path: str | Path, *, about: Mapping[str, str] | None = None, overwrite: bool = False,
 ) -> None:
-    """Write a safetensors file, whole or not at all; `about` is its header. An existing file stays, unless `overwrite`."""
+    """Write a safetensors file, whole or not at all; `about` is its header. An existing file stays, unless `overwrite`.
+
+    ValueError for what `read` would refuse, and where no file can be written; OSError if the disk is full.
+    """
     safetensors, torch_format = needs("safetensors"), needs("safetensors.torch")
+    arrays = {name: value.contiguous() for name, value in state.items()}
+    check_bytes(sum(value.nbytes for value in arrays.values()), str(path))
+    if meta := [name for name, value in arrays.items() if value.is_meta]:
+        raise ValueError(f"{path}: {meta[0]} is on the meta device and has no numbers")
     with replace_whole(path, overwrite=overwrite) as whole:
         try:
-            arrays = {name: value.contiguous() for name, value in state.items()}
             torch_format.save_file(arrays, whole, metadata=dict(about or {}))
-        except safetensors.SafetensorError as error:  # it does not say which file
+        except (safetensors.SafetensorError, OSError) as error:  # they do not say which file
             raise OSError(f"{path} could not be written: {error}") from error
 
 
 def read(path: str | Path) -> State:
     """A state dict from a safetensors file, ours or anyone's; `.about` is its header."""
     safetensors = needs("safetensors")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return State({name: file.get_tensor(name) for name in file.keys()}, about=file.metadata())
-    except FileNotFoundError:
-        raise
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is no complete safetensors file: {error}") from error
+    about = describe(path).about
+    with reading(Path(path), "safetensors file"), safetensors.safe_open(path, framework="pt") as file:
+        return State({name: file.get_tensor(name) for name in file.keys()}, about=about)
+
+
+def describe(path: str | Path) -> State:
+    """What a safetensors file says it holds: names, shapes and types as tensors on the meta device, and `.about`.
+
+    Only the header is read. So a network can be built on the meta device and compared (`misfits`) before anything large is
+    allocated; a translation (`from_timm`) takes it too. ValueError unless the header describes every byte of the file once.
+    """
+    with reading(Path(path), "safetensors file"), open(path, "rb") as file:
+        length = file.seek(0, 2)
+        file.seek(0)
+        header_length = int.from_bytes(file.read(8), "little")
+        if length < 8 or header_length > min(length - 8, LARGEST_TEXT):
+            raise ValueError(f"its header claims {header_length:,} bytes, the file has {length:,}")
+        header = json.loads(file.read(header_length), object_pairs_hook=without_repetition)
+        about = header.pop("__metadata__", {})
+        if not all(isinstance(text, str) for text in about.values()) or len(header) > MOST_ARRAYS:
+            raise ValueError(f"its header has other than texts, or describes more than {MOST_ARRAYS:,} arrays")
+        check_bytes(length, "it")
+        arrays = {name: described(name, **entry) for name, entry in header.items()}
+        position = 8 + header_length
+        for begin, end in sorted(entry["data_offsets"] for entry in header.values()):
+            if begin + 8 + header_length != position or end < begin:
+                raise ValueError(f"an array begins at byte {begin}, where another ends at {position - 8 - header_length}")
+            position = end + 8 + header_length
+        if position != length:
+            raise ValueError(f"its arrays end at byte {position:,}, the file has {length:,}")
+    return State(arrays, about=about)
+
+
+def described(name: str, *, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
+    """One entry of the header, checked: a shape that a network can have, and as many bytes as its numbers need."""
+    if not all(type(size) is int and 0 <= size <= LARGEST_NETWORK for size in [*shape, *data_offsets]) or len(shape) > 8:
+        raise ValueError(f"{plain(name)} claims the shape {plain(shape)} at {plain(data_offsets)}")
+    if dtype not in SAFETENSORS_DTYPES:
+        raise ValueError(f"{plain(name)} is of type {plain(dtype)}, expected one of {', '.join(SAFETENSORS_DTYPES)}")
+    begin, end = data_offsets
+    claimed = prod(shape) * SAFETENSORS_DTYPES[dtype].itemsize
+    if claimed != end - begin:
+        raise ValueError(f"{plain(name)} claims the shape {plain(shape)}, {claimed:,} bytes, and has {end - begin:,}")
+    return torch.empty(shape, dtype=SAFETENSORS_DTYPES[dtype], device="meta")
+
+
+def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object none of whose names comes twice: readers differ in which of the two they would take."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name comes twice in its header")
+    return found
 
 
 def needs(module: str) -> Any:
