@@ -22,12 +22,7 @@ from weight_files import (
     write_weights_h5,
 )
 
-from minideeplab import (
-    InceptionV3,
-    SameMaxPool2d,
-    Xception,
-    weights,
-)
+from minideeplab import InceptionV3, SameMaxPool2d, Xception, weights
 
 
 @pytest.fixture(scope="module", params=["keras_xception", "keras_inception_v3"])

@@ -10,14 +10,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from weight_files import (
-    Trap,
-)
+from weight_files import Trap
 
-from minideeplab import (
-    ASPP,
-    weights,
-)
+from minideeplab import ASPP, weights
 
 
 @pytest.fixture

@@ -9,12 +9,7 @@ import torch
 import torch.nn.functional as F
 from golden.recipe import noise, seeded
 from torch import Tensor, nn
-from weight_files import (
-    GOLDEN,
-    image_of,
-    nchw,
-    shapes_of,
-)
+from weight_files import GOLDEN, image_of, nchw, shapes_of
 
 import minideeplab.blocks.decoder
 from minideeplab import (

@@ -6,14 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from weight_files import (
-    Trap,
-    small_checkpoint,
-)
+from weight_files import Trap, small_checkpoint
 
-from minideeplab import (
-    weights,
-)
+from minideeplab import weights
 
 
 def test_tensorflow_arrays_are_renamed_and_transposed() -> None:

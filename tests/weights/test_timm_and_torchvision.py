@@ -9,11 +9,7 @@ import torch
 import torch.nn.functional as F
 from golden.recipe import noise, seeded_torch
 from torch import Tensor, nn
-from weight_files import (
-    GOLDEN,
-    image_of,
-    shapes_of,
-)
+from weight_files import GOLDEN, image_of, shapes_of
 
 from minideeplab import (
     ASPP,
