@@ -1,7 +1,10 @@
 """What the tests of `weights` share: the golden runs read back, small checkpoints, and Keras's files written as Keras does."""
 
 import json
+import time
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +96,34 @@ def keras_layers(golden: Any, *, tiny: bool = False) -> dict[str, dict[str, np.n
         fewer = (1,) * len(shape) if tiny else shape
         layers.setdefault(layer, {})[f"{i}-{leaf}"] = seeded(name, fewer, gain=1.0)
     return layers
+
+
+# Hostile files
+
+
+def refused(action: Callable[[Any], object], path: Path, reason: str, *, memory: int = 2**30) -> None:
+    """`action(path)` raises one clean line that names the file and says why, within a second and a gibibyte."""
+    with within_limits(memory=memory), pytest.raises(ValueError, match=reason) as caught:
+        action(path)
+    line = str(caught.value)
+    assert str(path) in line
+    assert line.isprintable()
+    assert len(line) < len(str(path)) + 500
+
+
+@contextmanager
+def within_limits(seconds: float = 1, memory: int = 2**30) -> Iterator[None]:
+    """Memory beyond what is in use now cannot be had (on Linux), and time is that of this process alone."""
+    start, limit = time.process_time(), None
+    with suppress(ImportError, OSError):
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory, limit[1]))
+    try:
+        yield
+    finally:
+        if limit:
+            resource.setrlimit(resource.RLIMIT_AS, limit)
+    assert time.process_time() - start < seconds

@@ -84,8 +84,10 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
                     raise ValueError(f"{plain(info.filename)} holds {plain(dtype)}, no numbers")
                 claimed = prod(shape) * dtype.itemsize
                 check_bytes(claimed, info.filename)
-                if min(shape, default=1) < 0 or not claimed < info.file_size:
+                if min(shape, default=1) < 0 or member.tell() + claimed != info.file_size:
                     raise ValueError(f"{plain(info.filename)} claims the shape {plain(shape)} in {info.file_size:,} bytes")
                 flat = np.frombuffer(exactly(member, claimed, info.filename), dtype)
             arrays[info.filename.removesuffix(".npy")] = flat.reshape(shape, order="F" if columns_first else "C")
+        if not arrays:
+            raise ValueError("there is no array in it")
     return arrays

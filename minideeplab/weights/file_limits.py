@@ -14,7 +14,7 @@ LARGEST_TEXT = 8 * 2**20  # bytes of a header or a configuration; a network of 1
 MOST_ARRAYS = 20_000  # names in a file; ResNet-101 with momentum and averages has 1,700
 
 
-def plain(text: object, most: int = 200) -> str:
+def plain(text: object, most: int = 100) -> str:
     """Foreign text fit for one line of an error message: shortened, without control characters.
 
     >>> plain("conv\\x1b[31m\\nweight")
@@ -47,4 +47,4 @@ def reading(path: Path, kind: str) -> Iterator[None]:
         yield
     except Exception as error:  # zipfile, json, numpy and h5py raise a dozen kinds, from RecursionError to zlib.error
         reason = f"{type(error).__name__} {error}" if isinstance(error, LookupError | RecursionError) else str(error)
-        raise ValueError(f"{path} is no complete {kind}: {plain(reason or type(error).__name__)}") from error
+        raise ValueError(f"{path} is no complete {kind}: {plain(reason or type(error).__name__, 400)}") from error

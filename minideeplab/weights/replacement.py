@@ -54,8 +54,8 @@ def replace_whole(path: str | Path, *, overwrite: bool = False, inputs: Iterable
     remove_litter(path)
     whole = path.with_name(f".{path.name[:LONGEST]}.minideeplab-{os.getpid()}-{secrets.token_hex(4)}{path.suffix[:12]}")
     unfinished.add(whole.name)
-    try:
-        with termination_raises():
+    with termination_raises():
+        try:
             yield whole
             check_target(path, overwrite=overwrite, inputs=inputs)
             with whole.open("rb+") as file:
@@ -63,9 +63,9 @@ def replace_whole(path: str | Path, *, overwrite: bool = False, inputs: Iterable
             with suppress(FileNotFoundError):
                 whole.chmod(stat.S_IMODE(path.stat().st_mode))
             os.replace(whole, path)
-    finally:
-        whole.unlink(missing_ok=True)
-        unfinished.discard(whole.name)
+        finally:
+            whole.unlink(missing_ok=True)
+            unfinished.discard(whole.name)
 
 
 def remove_litter(path: Path) -> None:

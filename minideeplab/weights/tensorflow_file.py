@@ -31,4 +31,4 @@ def read_tensorflow(path: str | Path) -> dict[str, NDArray[Any]]:
         reader = tensorflow.train.load_checkpoint(str(prefix))
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except Exception as error:  # TensorFlow raises its own kinds
-        raise ValueError(f"{prefix} is no complete checkpoint: {plain(error)}") from error
+        raise ValueError(f"{prefix} is no complete checkpoint: {plain(error, 400)}") from error
