@@ -14,7 +14,7 @@ LARGEST_TEXT = 8 * 2**20  # bytes of a header or a configuration; a network of 1
 MOST_ARRAYS = 20_000  # names in a file; ResNet-101 with momentum and averages has 1,700
 
 
-def plain(text: object, most: int = 100) -> str:
+def plain(text: object, most: int = 150) -> str:
     """Foreign text fit for one line of an error message: shortened, without control characters.
 
     >>> plain("conv\\x1b[31m\\nweight")

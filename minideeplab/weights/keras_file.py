@@ -24,6 +24,7 @@ from minideeplab.weights import archive
 from minideeplab.weights.file_limits import LARGEST_TEXT, MOST_ARRAYS, check_bytes, plain, reading
 
 Layers = dict[str, list[NDArray[Any]]]
+Stored = dict[str, list[Any]]  # the same before it is read: h5py's datasets
 
 
 def read(path: str | Path) -> Layers:
@@ -37,11 +38,11 @@ def read(path: str | Path) -> Layers:
         if not zipfile.is_zipfile(path):
             with h5py.File(path, "r") as file:
                 keras = KerasFile(h5py, file)
-                return keras.by_weight_names() or keras.by_attribute()
+                return taken(keras.by_weight_names() or keras.by_attribute())
         with archive.opened(path) as members:
             model = json.loads(archive.content(members, "config.json", LARGEST_TEXT))
             with h5py.File(io.BytesIO(archive.content(members, "model.weights.h5")), "r") as file:
-                return KerasFile(h5py, file).by_config(file, model)
+                return taken(KerasFile(h5py, file).by_config(file, model))
 
 
 def count_unnamed(layers: Layers) -> Layers:
@@ -54,27 +55,32 @@ def count_unnamed(layers: Layers) -> Layers:
     return counted
 
 
+def taken(stored: Stored) -> Layers:
+    """The numbers, once every array was found and checked."""
+    return {name: [np.asarray(dataset) for dataset in datasets] for name, datasets in stored.items()}
+
+
 class KerasFile:
-    """An open HDF5 file in Keras's layouts, and how many bytes were taken from it so far."""
+    """An open HDF5 file in Keras's layouts, and how many bytes the arrays found so far have."""
 
     def __init__(self, h5py: Any, file: Any) -> None:
-        self.h5py, self.file, self.taken = h5py, file, 0
+        self.h5py, self.file, self.bytes = h5py, file, 0
 
-    def by_weight_names(self) -> Layers:
+    def by_weight_names(self) -> Stored:
         """`.h5`: model_weights/<top-level layer>/<layer>/<array>; the file of weights alone lacks the first part."""
-        layers: Layers = {}
+        layers: Stored = {}
         group = self.child(self.file, "model_weights") if "model_weights" in self.file else self.file
         for top in names(group, "layer_names"):
             inside = self.child(group, top)
             for name in names(inside, "weight_names"):
                 if "/" not in name:
                     raise ValueError(f"the array {plain(name)} of {plain(top)} does not say its layer, as in layer/kernel")
-                layers.setdefault(name.split("/")[-2], []).append(self.numbers(self.child(inside, name)))
+                layers.setdefault(name.split("/")[-2], []).append(self.checked(self.child(inside, name)))
         return layers
 
-    def by_attribute(self) -> Layers:
+    def by_attribute(self) -> Stored:
         """`.weights.h5`: layers/<class>_<n>/vars/<i>."""
-        layers: Layers = {}
+        layers: Stored = {}
 
         def visit(path: str, item: Any) -> None:
             if path.rpartition("/")[2] == "vars" and len(item):
@@ -85,9 +91,9 @@ class KerasFile:
         self.file.visititems(visit)  # follows hard links alone
         return layers
 
-    def by_config(self, file: Any, model: dict[str, Any]) -> Layers:
+    def by_config(self, file: Any, model: dict[str, Any]) -> Stored:
         """`.keras`: the groups of `.weights.h5`, named by walking the model's layers and counting each class, as Keras does."""
-        layers: Layers = {}
+        layers: Stored = {}
         seen: dict[str, int] = {}
         groups = self.child(file, "layers")
         for layer in model["config"]["layers"]:
@@ -103,9 +109,9 @@ class KerasFile:
                 layers[layer["config"]["name"]] = self.variables(variables)
         return layers
 
-    def variables(self, group: Any) -> list[NDArray[Any]]:
+    def variables(self, group: Any) -> list[Any]:
         """vars/0, vars/1, ..."""
-        return [self.numbers(self.child(group, str(i))) for i in range(len(group))]
+        return [self.checked(self.child(group, str(i))) for i in range(len(group))]
 
     def child(self, group: Any, path: str) -> Any:
         """What lies at `path` inside a group, reached by hard links alone: others lead in circles or into other files."""
@@ -116,18 +122,18 @@ class KerasFile:
             group = group[part]
         return group
 
-    def numbers(self, dataset: Any) -> NDArray[Any]:
-        """An array, if it is stored plainly in this file and its size fits what is stored."""
+    def checked(self, dataset: Any) -> Any:
+        """An array, not yet read, if it is stored plainly in this file and its size fits what is stored."""
         name = plain(dataset.name)
         if not isinstance(dataset, self.h5py.Dataset) or dataset.dtype.kind not in "fiub":
             raise ValueError(f"{name} is no array of real numbers")
         if dataset.external or dataset.is_virtual:
             raise ValueError(f"the numbers of {name} are in another file")
-        self.taken += dataset.nbytes
-        check_bytes(self.taken, f"{name} or what precedes it")
+        self.bytes += dataset.nbytes
+        check_bytes(self.bytes, f"{name} or what precedes it")
         if dataset.chunks or dataset.id.get_storage_size() != dataset.nbytes:
             raise ValueError(f"{name} is compressed or not written: Keras stores its {dataset.nbytes:,} bytes plainly")
-        return np.asarray(dataset)
+        return dataset
 
 
 def names(group: Any, attribute: str) -> list[str]:
