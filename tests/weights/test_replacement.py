@@ -95,10 +95,11 @@ def test_only_litter_is_removed(old: Path) -> None:
     other, mine = old.parent / f".other{name[1:].format(gone)}", old.parent / ".weights.bin.minideeplab-notes.bin"
     for path in (running, dead, other, mine):
         path.write_bytes(b"")
-    with replace_whole(old, overwrite=True) as first, replace_whole(old, overwrite=True) as second:
+    with replace_whole(old, overwrite=True) as first:
         first.write_bytes(b"first")
-        second.write_bytes(b"second")
-        assert set(old.parent.iterdir()) == {old, running, other, mine, first, second}
+        with replace_whole(old, overwrite=True) as second:
+            second.write_bytes(b"second")
+            assert set(old.parent.iterdir()) == {old, running, other, mine, first, second}
     assert old.read_bytes() == b"first"  # what ended last
     os.utime(running, (time.time() - 2 * replacement.DAY,) * 2)
     with replace_whole(old, overwrite=True) as whole:
