@@ -93,7 +93,8 @@ def test_only_litter_is_removed(old: Path) -> None:
     name = f".weights.bin.minideeplab-{{}}-{'0' * 8}.bin"
     running, dead = old.parent / name.format(os.getppid()), old.parent / name.format(gone)
     other, mine = old.parent / f".other{name[1:].format(gone)}", old.parent / ".weights.bin.minideeplab-notes.bin"
-    for path in (running, dead, other, mine):
+    again = old.parent / name.format(os.getpid())  # of a process whose number was given again: to this one
+    for path in (running, dead, again, other, mine):
         path.write_bytes(b"")
     with replace_whole(old, overwrite=True) as first:
         first.write_bytes(b"first")
