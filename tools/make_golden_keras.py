@@ -1,19 +1,23 @@
 """Run Keras's own Xception and InceptionV3 and keep what they answer: keras_xception.npz, keras_inception_v3.npz.
 
 In an environment of its own: pip install keras tensorflow-cpu; then python tools/make_golden_keras.py
-The weights are generated (recipe.py), so a file holds the layers' names, the arrays' shapes, and outputs at a few sizes.
+The files go to tests/golden. The weights are generated (recipe.py there), so a file holds the layers' names, the arrays'
+shapes, and outputs at a few sizes.
 """
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
-from recipe import noise, seeded
 
-HERE = Path(__file__).parent
+GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
+sys.path.insert(0, str(GOLDEN))
+from recipe import noise, seeded  # noqa: E402  (beside the files it explains)
+
 LEAVES = {
     "kernel": "weights",
     "depthwise_kernel": "depthwise_weights",
@@ -49,10 +53,12 @@ def build(network: str, height: int, width: int) -> keras.Model:
 
 
 def arrays_of(layer: keras.Layer) -> list[tuple[str, tuple[int, ...]]]:
+    """(name, shape) of a layer's arrays; the name ends as the recipe wants it."""
     return [(f"{layer.name}/{i}/{LEAVES[array.name]}", tuple(array.shape)) for i, array in enumerate(layer.weights)]
 
 
 def keep(network: str, features: str, sizes: tuple[tuple[int, int], ...], path: Path) -> None:
+    """Write what `network` answers at several sizes: its logits, and the map called `features`."""
     kept = {"versions": f"keras {keras.__version__}, {keras.backend.backend()}"}
     for height, width in sizes:
         model = build(network, height, width)
@@ -72,5 +78,5 @@ def keep(network: str, features: str, sizes: tuple[tuple[int, int], ...], path: 
 
 
 if __name__ == "__main__":
-    keep("Xception", "block14_sepconv2_act", ((299, 299), (263, 263), (150, 197)), HERE / "keras_xception.npz")
-    keep("InceptionV3", "mixed10", ((299, 299), (139, 180)), HERE / "keras_inception_v3.npz")
+    keep("Xception", "block14_sepconv2_act", ((299, 299), (263, 263), (150, 197)), GOLDEN / "keras_xception.npz")
+    keep("InceptionV3", "mixed10", ((299, 299), (139, 180)), GOLDEN / "keras_inception_v3.npz")

@@ -1,18 +1,22 @@
 """Run timm's and torchvision's networks and keep what they answer: peers.npz. In the environment of `make parity`.
 
 .venv-peers/bin/python tools/make_golden_peers.py
-The weights are generated (recipe.py), so names, shapes and outputs suffice.
+The file goes to tests/golden. The weights are generated (recipe.py there), so names, shapes and outputs suffice.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import timm
 import torch
 import torchvision
-from recipe import noise, seeded_torch
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
+
+GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
+sys.path.insert(0, str(GOLDEN))
+from recipe import noise, seeded_torch  # noqa: E402  (beside the files it explains)
 
 
 def fill(net: nn.Module) -> nn.Module:
@@ -23,10 +27,12 @@ def fill(net: nn.Module) -> nn.Module:
 
 
 def image(height: int, width: int) -> Tensor:
+    """Noise as an image in [-1, 1]."""
     return torch.from_numpy(noise((1, height, width, 3))).permute(0, 3, 1, 2).float() * (2 / 255) - 1
 
 
 def main() -> None:
+    """Write tests/golden/peers.npz."""
     kept = {"versions": f"timm {timm.__version__}, torchvision {torchvision.__version__}"}
 
     def names(key: str, net: nn.Module) -> nn.Module:
@@ -48,7 +54,7 @@ def main() -> None:
         kept["inception_v3/139x180"] = net(image(139, 180)).numpy()
         net = fill(names("aspp", ASPP(32, [1, 2, 3], 16)))
         kept["aspp/9x12"] = net(torch.from_numpy(seeded_torch("maps.weight", (1, 32, 9, 12)))).numpy()
-    path = Path(__file__).parent / "peers.npz"
+    path = GOLDEN / "peers.npz"
     np.savez_compressed(path, **kept)
     print(path.name, path.stat().st_size, "bytes")
 

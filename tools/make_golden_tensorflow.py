@@ -4,7 +4,8 @@ In an environment of its own: pip install tensorflow-cpu; then python tools/make
 The run of the authors' own code (tf_deeplabv3plus_xception_65.npz) covers one network; this covers the others, an eighth
 as wide: 41 and 71 layers, dense heads, no decoder, output strides 8, 16 and 32, ResNet-101 beta with multi-grid, and the
 ImageNet classifiers.
-Read beside research/deeplab of tensorflow/models: names, padding, order and epsilons are theirs. Weights: recipe.py.
+Read beside research/deeplab of tensorflow/models: names, padding, order and epsilons are theirs. The file goes
+to tests/golden; weights: recipe.py there.
 """
 
 import sys
@@ -13,7 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from recipe import noise, seeded
+
+GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
+sys.path.insert(0, str(GOLDEN))
+from recipe import noise, seeded  # noqa: E402  (beside the files it explains)
 
 WIDTH = float(sys.argv[1]) if len(sys.argv) > 1 else 0.125
 CLASSES = 5
@@ -21,15 +25,18 @@ shapes: dict[str, tuple[int, ...]] = {}
 
 
 def c(channels: int) -> int:
+    """Channels of a layer at this width."""
     return max(1, round(channels * WIDTH))
 
 
 def variable(name: str, *shape: int) -> np.ndarray:
+    """An array of the checkpoint, made by the recipe; its shape is kept."""
     shapes[name] = shape
     return seeded(name, shape, gain=1.0)
 
 
 def norm(x: tf.Tensor, scope: str, eps: float) -> tf.Tensor:
+    """Batch norm with stored statistics."""
     leaves = ("moving_mean", "moving_variance", "beta", "gamma")
     return tf.nn.batch_normalization(x, *(variable(f"{scope}/BatchNorm/{leaf}", x.shape[-1]) for leaf in leaves), eps)
 
@@ -124,12 +131,14 @@ def resnet(x: tf.Tensor, variant: str, output_stride: int, grid: Sequence[int]) 
 
 
 def classes(x: tf.Tensor, scope: str, count: int) -> tf.Tensor:
+    """The last layer: 1 x 1 with a bias."""
     return tf.nn.conv2d(x, variable(f"{scope}/weights", 1, 1, x.shape[-1], count), 1, "SAME") + variable(
         f"{scope}/biases", count
     )
 
 
 def resize(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Bilinear, corners on corners."""
     return tf.compat.v1.image.resize_bilinear(x, like.shape[1:3], align_corners=True)
 
 
@@ -183,5 +192,5 @@ if __name__ == "__main__":
             print(name, size, "std of the logits", logits.std())
         kept[f"{name}/names"] = np.array(list(shapes))
         kept[f"{name}/shapes"] = np.array([[*shape, *[0] * (4 - len(shape))] for shape in shapes.values()], dtype=np.int32)
-    path = Path(__file__).parent / "tf_variants.npz"
+    path = GOLDEN / "tf_variants.npz"
     np.savez_compressed(path if WIDTH == 0.125 else f"tf_variants_{WIDTH}.npz", **kept)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 
 Rules = Mapping[str, Callable[..., str]]
+LONGEST_NUMBER = 3  # digits: no network has a thousand blocks
 
 
 def rename(layer: str, rules: Rules) -> str | None:
@@ -18,6 +19,8 @@ def rename(layer: str, rules: Rules) -> str | None:
     """
     for pattern, ours in rules.items():
         if match := re.fullmatch(pattern, layer):
+            if any(part.isdigit() and len(part) > LONGEST_NUMBER for part in match.groups()):
+                return None
             try:
                 return ours(*(int(part) if part.isdigit() else part for part in match.groups()))
             except LookupError:  # a number beyond the last layer
@@ -25,7 +28,6 @@ def rename(layer: str, rules: Rules) -> str | None:
     return None
 
 
-# fmt: off
 BOTTLENECK = {"shortcut": "shortcut", "conv1": "reduce", "conv2": "look", "conv3": "expand"}
 HALF = {"conv1": "depthwise", "pointwise": "pointwise", "dw": "depthwise", "pw": "pointwise"}
 CONV_BN = ("conv", "bn")
@@ -105,7 +107,9 @@ TIMM_LEGACY_XCEPTION: Rules = {
 
 
 def timm_aligned_xception(blocks: int) -> Rules:
-    """timm's xception41, 65, 71 count 13, 21, 23 blocks through; the flows follow from the total."""
+    """timm's xception41, 65, 71 count 13, 21, 23 blocks through; the flows follow from that. No rules for another total."""
+    if blocks not in (13, 21, 23):
+        return {}
     entry = 5 if blocks == 23 else 3
     middle = blocks - entry - 2
     flows = [*(f"entry_flow.{i}" for i in range(entry)), *(f"middle_flow.{i}" for i in range(middle)), "exit_flow.0"]
@@ -180,4 +184,3 @@ ANOTHER_NETWORK = {
     r".*/separable_conv\d/.*":
         "trained with regularize_depthwise, this Xception has no batch norm between depthwise and pointwise: another network",
 }
-# fmt: on

@@ -1,8 +1,6 @@
 """Other people's arrays -> our state dict, by renaming and transposition alone (tables: `layer_names`)."""
 
-import importlib
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,10 @@ from torch import Tensor
 
 from minideeplab.weights import keras_file
 from minideeplab.weights import layer_names as names
-from minideeplab.weights.storage import State
+from minideeplab.weights.file_limits import plain
+from minideeplab.weights.storage import State, wrong_numbers
 
 Arrays = Mapping[str, NDArray[Any]]
-
-EXPORT = """pip install tensorflow; or let any machine that has it export once, and read the .npz:
-  import numpy, tensorflow as tf
-  reader = tf.train.load_checkpoint("PREFIX")
-  numpy.savez("weights.npz", **{name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()})"""
 
 # {their last word: (ours, their axes in our order)}; TensorFlow keeps kernels as (k_h, k_w, C_in, C_out) or (k_h, k_w, C, 1).
 DENSE, DEPTHWISE = (3, 2, 0, 1), (2, 3, 0, 1)
@@ -29,7 +23,7 @@ TENSORFLOW_ARRAYS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "weights": ("weight", DENSE), "depthwise_weights": ("weight", DEPTHWISE), "biases": ("bias", (0,)),
     "gamma": ("weight", (0,)), "beta": ("bias", (0,)),
     "moving_mean": ("running_mean", (0,)), "moving_variance": ("running_var", (0,)),
-}  # fmt: skip
+}
 # Keras numbers the arrays of a layer; how many there are, and of which rank, says which layer it is.
 BATCH_NORM = (("weight", (0,)), ("bias", (0,)), ("running_mean", (0,)), ("running_var", (0,)))
 KERAS_ARRAYS: Mapping[tuple[int, ...], Sequence[tuple[str, tuple[int, ...]]]] = {
@@ -41,25 +35,32 @@ KERAS_ARRAYS: Mapping[tuple[int, ...], Sequence[tuple[str, tuple[int, ...]]]] = 
 }
 
 
-def tensor(name: str, array: NDArray[Any], axes: Sequence[int]) -> Tensor:
-    """A copy with its axes in our order."""
+def tensor(name: str, leaf: str, array: NDArray[Any], axes: Sequence[int]) -> Tensor:
+    """A copy as float32 with its axes in our order; `name` is theirs, for errors, `leaf` says whether it is a variance."""
     array = np.asarray(array)
     if array.ndim != len(axes):
-        raise ValueError(f"{name} should have {len(axes)} axes, its shape is {array.shape}")
+        raise ValueError(f"{plain(name)} should have {len(axes)} axes, its shape is {array.shape}")
     if array.dtype.kind != "f":
-        raise ValueError(f"{name} should hold floating-point numbers, it is {array.dtype}")
-    return torch.from_numpy(np.array(array.transpose(axes), dtype=np.float32, order="C"))
+        raise ValueError(f"{plain(name)} should hold floating-point numbers, it is {plain(array.dtype)}")
+    if array.size and not np.abs(array).max() <= np.finfo(np.float32).max:
+        raise ValueError(f"{plain(name)} holds NaN, infinity or numbers beyond float32")
+    values = torch.from_numpy(np.array(array.transpose(axes), dtype=np.float32, order="C"))
+    if problem := wrong_numbers(leaf, values, values.dtype):
+        raise ValueError(f"{plain(name)} {problem}")
+    return values
 
 
-def check_known(unknown: Sequence[str], source: str) -> None:
-    """Raise if names were left over, with the reason where they belong to another network."""
+def check_known(known: Mapping[str, Tensor], unknown: Sequence[str], source: str) -> None:
+    """Raise if names were left over, with the reason where they belong to another network, or if no name was known."""
     for name in unknown:
         for pattern, reason in names.ANOTHER_NETWORK.items():
             if re.fullmatch(pattern, name):
-                raise ValueError(f"{reason} (seen by {name!r})")
+                raise ValueError(f"{reason} (seen by {plain(name)!r})")
     if unknown:
-        shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        shown = ", ".join(plain(name, 80) for name in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         raise ValueError(f"{len(unknown)} names are not those of a network this library has ({source}): {shown}")
+    if not known:
+        raise ValueError(f"no array of a network is in it ({source})")
 
 
 def from_tensorflow(arrays: Arrays) -> State:
@@ -77,40 +78,13 @@ def from_tensorflow(arrays: Arrays) -> State:
             half = layer.endswith(("depthwise", "pointwise"))
             part = ("_bn" if half else ".bn") if match[2] else ("" if half or layer == "classify" else ".conv")
             leaf, axes = TENSORFLOW_ARRAYS[match[3]]
-            state[f"{layer}{part}.{leaf}"] = tensor(name, array, axes)
+            state[f"{layer}{part}.{leaf}"] = tensor(name, leaf, array, axes)
         else:
             unknown.append(name)
-    check_known(unknown, "the authors' TensorFlow checkpoints")
+    check_known(state, unknown, "the authors' TensorFlow checkpoints")
     if len(state) + len(ignored) < len(arrays):
         raise ValueError("two networks in one checkpoint: several arrays stand for the same layer, keep those of one network")
     return State(state, ignored=ignored)
-
-
-def read_tensorflow(path: str | Path) -> dict[str, NDArray[Any]]:
-    """Arrays of a checkpoint, given by its prefix (needs TensorFlow), or of an `.npz` (needs nothing)."""
-    path = Path(path)
-    if path.suffix == ".npz":
-        try:
-            with path.open("rb") as file, zipfile.ZipFile(file):  # an .npz is a zip, and so no single array or pickle
-                archive = np.load(path, allow_pickle=False)
-            with archive:
-                return {name: archive[name] for name in archive.files}
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is no complete .npz of plain arrays: {error}") from error
-    prefix = path.with_suffix("") if path.suffix == ".index" else path
-    if not prefix.with_name(prefix.name + ".index").exists():
-        raise FileNotFoundError(f"no checkpoint {prefix}: it would have {prefix.name}.index beside its data")
-    try:
-        tensorflow = importlib.import_module("tensorflow")
-    except ImportError as error:
-        raise ImportError(f"reading a TensorFlow checkpoint needs TensorFlow: {EXPORT}") from error
-    try:
-        reader = tensorflow.train.load_checkpoint(str(prefix))
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except Exception as error:  # TensorFlow raises its own kinds
-        raise ValueError(f"{prefix} is no complete checkpoint: {error}") from error
 
 
 def from_keras(path: str | Path) -> State:
@@ -121,7 +95,8 @@ def from_keras(path: str | Path) -> State:
     """
     layers = keras_file.read(path)
     xception = "block1_conv1" in layers
-    state, ignored = {}, []
+    state: dict[str, Tensor] = {}
+    ignored = []
     for name, arrays in keras_file.count_unnamed(layers).items():
         rules = names.KERAS_XCEPTION if xception else names.KERAS_INCEPTION_V3
         layer, kinds = names.rename(name, rules), KERAS_ARRAYS.get(tuple(array.ndim for array in arrays))
@@ -129,7 +104,7 @@ def from_keras(path: str | Path) -> State:
             ignored.append(name)
             continue
         for (leaf, axes), array in zip(kinds, arrays):
-            state[f"{layer}.{leaf}"] = tensor(name, array, axes)
+            state[f"{layer}.{leaf}"] = tensor(f"{path}: {name}", leaf, array, axes)
         if kinds == BATCH_NORM[1:]:
             state[f"{layer}.weight"] = torch.ones(len(arrays[0]))
     convolutions, expected = sum(value.dim() == 4 for value in state.values()), 74 if xception else 94
@@ -147,10 +122,14 @@ def renamed(state: Mapping[str, Tensor], rules: names.Rules, source: str, ignore
         if re.fullmatch(ignore, name):
             ignored.append(name)
         elif place := names.rename(layer, rules):
+            if problem := wrong_numbers(name, value, value.dtype):
+                raise ValueError(f"{plain(name)} {problem}")
             ours[f"{place}.{leaf}"] = value.detach().clone()
         else:
             unknown.append(name)
-    check_known(unknown, source)
+    check_known(ours, unknown, source)
+    if len(ours) + len(ignored) < len(state):
+        raise ValueError(f"several names stand for the same layer ({source}): keep those of one network")
     return State(ours, ignored=ignored)
 
 
@@ -163,12 +142,18 @@ def from_timm(state: Mapping[str, Tensor]) -> State:
     if any(name.startswith("Conv2d_1a") for name in state):
         return from_torchvision(state)
     if any(name.startswith("blocks.") for name in state):
-        blocks = 1 + max(int(name.split(".")[1]) for name in state if re.match(r"blocks\.\d", name))
+        blocks = 1 + largest(r"blocks\.([0-9]+)\..*", state)
         ours = renamed(state, names.timm_aligned_xception(blocks), "timm's xception41, 65, 71")
         if (head := ours.get("classify.weight")) is not None:
-            ours["classify.weight"] = head[:, :, None, None]  # a linear layer there, a 1 x 1 convolution here
+            ours["classify.weight"] = head[..., None, None]  # a linear layer there, a 1 x 1 convolution here
         return ours
     return renamed(state, names.TIMM_LEGACY_XCEPTION, "timm's legacy_xception")
+
+
+def largest(pattern: str, state: Mapping[str, Tensor]) -> int:
+    """The largest number that `pattern` finds in a name; a number of more than three digits is that of no network."""
+    found = [match[1] for name in state if (match := re.fullmatch(pattern, name))]
+    return max((int(number[:4]) for number in found), default=0)
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> State:
@@ -178,8 +163,8 @@ def from_torchvision(state: Mapping[str, Tensor]) -> State:
     """
     if "convs.0.0.weight" not in state:
         return renamed(state, names.TORCH_INCEPTION_V3, "torchvision's inception_v3 and ASPP", ignore=r"AuxLogits\..*")
-    branches = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("convs."))
+    branches = 1 + largest(r"convs\.([0-9]+)\..*", state)
     ours = renamed(state, names.torchvision_aspp(branches), "torchvision's ASPP")
-    if (weight := ours.get("project.conv.weight")) is not None:  # image pooling: last there, first here
+    if (weight := ours.get("project.conv.weight")) is not None and weight.dim() == 4:  # image pooling: last there, first here
         ours["project.conv.weight"] = weight.roll(weight.shape[1] // branches, dims=1)
     return ours

@@ -1,0 +1,123 @@
+"""`load` takes everything or nothing, `save` and `read` keep it, and `describe` reads the header alone."""
+
+import pickle
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from weight_files import Trap
+
+from minideeplab import ASPP, weights
+
+
+@pytest.fixture
+def net() -> ASPP:
+    torch.manual_seed(0)
+    return ASPP(4, 2, rates=(1, 2))
+
+
+def other(net: nn.Module) -> dict[str, Tensor]:
+    return {name: value + 1 for name, value in net.state_dict().items()}
+
+
+def test_load_takes_every_number(net: ASPP) -> None:
+    state = other(net)
+    weights.load(net, state)
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+
+
+def test_load_does_not_need_the_count_of_batches(net: ASPP) -> None:
+    state = {name: value for name, value in other(net).items() if not name.endswith("num_batches_tracked")}
+    weights.load(net, state)
+    assert torch.equal(net.state_dict()["project.conv.weight"], state["project.conv.weight"])
+    assert net.project.bn.num_batches_tracked == 0
+
+
+def test_load_lists_everything_that_is_wrong_and_leaves_the_network_alone(net: ASPP) -> None:
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    state = other(net)
+    del state["branches.1.conv.weight"]
+    state["decoder.reduce.conv.weight"] = torch.zeros(48, 256, 1, 1)
+    state["project.conv.weight"] = torch.zeros(2, 6, 1, 1)
+    state["project.bn.weight"] = torch.zeros(2, dtype=torch.int64)
+    state["project.bn.bias"] = torch.tensor([1.0, float("nan")])
+    with pytest.raises(ValueError, match="5 arrays do not fit ASPP, nothing was loaded") as caught:
+        weights.load(net, state)
+    assert str(caught.value).splitlines()[1:] == [
+        "  extra    decoder.reduce.conv.weight (48, 256, 1, 1)",
+        "  kind     project.bn.weight is torch.int64, ASPP needs torch.float32",
+        "  missing  branches.1.conv.weight (2, 4, 1, 1)",
+        "  numbers  project.bn.bias holds NaN or infinity",
+        "  shape    project.conv.weight is (2, 6, 1, 1), ASPP needs (2, 8, 1, 1)",
+    ]
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_load_state_dict_alone_would_not_leave_the_network_alone(net: ASPP) -> None:
+    before, state = net.state_dict()["branches.1.conv.weight"].clone(), other(net)
+    state["project.conv.weight"] = torch.zeros(2, 6, 1, 1)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        net.load_state_dict(state)
+    assert not torch.equal(net.state_dict()["branches.1.conv.weight"], before)
+
+
+def test_safetensors_keep_a_state_and_what_is_said_about_it(net: ASPP, tmp_path: Path) -> None:
+    weights.save(net.state_dict(), tmp_path / "w.safetensors", about={"labels": "cat\ndog"})
+    state = weights.read(tmp_path / "w.safetensors")
+    assert state.about == {"labels": "cat\ndog"}
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+
+
+def test_an_existing_file_is_kept_unless_overwriting_is_meant(net: ASPP, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="exists already"):
+        weights.save(net.state_dict(), path)
+    assert path.read_bytes() == b"precious"
+    weights.save(net.state_dict(), path, overwrite=True)
+    assert len(weights.read(path)) == len(net.state_dict())
+
+
+def test_a_failed_save_leaves_nothing_behind(net: ASPP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+
+    def fail(state: Any, path: Path, metadata: Any) -> Iterator[None]:
+        path.write_bytes(b"half a fi")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(safetensors, "save_file", fail)
+    (tmp_path / "old.safetensors").write_bytes(b"precious")
+    for name in ("new.safetensors", "old.safetensors"):
+        with pytest.raises(OSError, match="no space left"):
+            weights.save(net.state_dict(), tmp_path / name, overwrite=True)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old.safetensors", b"precious")]
+
+
+def test_damaged_or_foreign_files_are_refused_and_never_unpickled(net: ASPP, tmp_path: Path) -> None:
+    weights.save(net.state_dict(), tmp_path / "w.safetensors")
+    whole = (tmp_path / "w.safetensors").read_bytes()
+    (tmp_path / "half").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "pickle").write_bytes(pickle.dumps(Trap()))
+    (tmp_path / "empty").write_bytes(b"")
+    for name in ("half", "pickle", "empty"):
+        with pytest.raises(ValueError, match=f"{name} is no complete safetensors file"):
+            weights.read(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        weights.read(tmp_path / "absent")
+
+
+def test_missing_optional_packages_say_what_to_install(net: ASPP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("safetensors", "safetensors.torch", "h5py"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for action in (
+        lambda: weights.read(tmp_path / "w"),
+        lambda: weights.save(net.state_dict(), tmp_path / "w"),
+        lambda: weights.from_keras(tmp_path / "w"),
+    ):
+        with pytest.raises(ImportError, match=re.escape("pip install 'minideeplab[weights]'")):
+            action()
