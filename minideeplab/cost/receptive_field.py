@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import lcm, prod
 from typing import Literal, NamedTuple
 
-Size = int | Literal["all"]
+Size = int | Literal["all", "unknown"]
 
 
 class Grid(NamedTuple):
@@ -45,40 +45,68 @@ class Path(NamedTuple):
 
 
 class Field(NamedTuple):
-    """What one pixel of a map can see along one axis: the paths that lead to it, or the whole image.
+    """What one pixel of a map can see along one axis: the paths that lead to it, the whole image, or nobody knows what.
+
+    No path at all is a constant, which sees nothing. The whole image stays the whole image whatever comes behind it.
 
     >>> look, dilated = Grid(last=2), Grid(last=24)  # three taps side by side, and three taps 12 apart
     >>> Field().through(look._replace(ratio=2)).through(look).size()
     7
-    >>> merge([Field(), Field().through(dilated)]).size(), Field().whole().size()
-    (25, 'all')
+    >>> merge([Field(), Field().through(dilated)]).size(), Field().whole().size(), Field().lost().through(look).size()
+    (25, 'all', 'unknown')
     """
 
     paths: frozenset[Path] = frozenset([Path()])
     everything: bool = False
+    unknown: bool = False
 
     def through(self, grid: Grid) -> "Field":
-        """Behind a layer that reads as `grid` says."""
+        """The field behind a layer of which pixel i reads the pixels that `grid` names."""
+        if self.everything or self.unknown:
+            return self
         paths = (path._replace(grids=(*path.grids[:-1], *grid.behind(path.grids[-1]))) for path in self.paths)
         return self._replace(paths=frozenset(paths))
 
     def whole(self) -> "Field":
-        """Behind a mean over the whole map."""
-        return self._replace(everything=True)
+        """The field behind a layer that reads the whole axis, such as a mean."""
+        return Field(everything=True) if self.paths else self
+
+    def lost(self) -> "Field":
+        """The field behind a layer of which nobody knows what it reads."""
+        return Field(unknown=True) if self.paths and not self.everything else self
 
     def size(self, pixels: int = 1) -> Size:
-        """Input pixels from the first to the last that any path reads, as if the image had no border; or `all`.
+        """Input pixels from the first to the last that any path reads, as if the image had no border; or `all`, `unknown`.
 
         It is that of the pixel that sees most, in a map of so many `pixels`: behind an upsampling they differ.
         """
+        if self.everything or self.unknown:
+            return "all" if self.everything else "unknown"
         inputs = {path.source for path in self.paths}
         sizes = (_hull([path for path in self.paths if path.source == source], pixels) for source in inputs)
-        return "all" if self.everything else max(sizes)
+        return max(sizes, default=0)
+
+
+CONSTANT = Field(frozenset())
+
+
+def widest(sizes: Iterable[Size]) -> Size:
+    """The largest of several sizes: `all` is larger than any number, and may be what `unknown` hides.
+
+    >>> widest([3, 7]), widest([3, "unknown"]), widest(["unknown", "all"])
+    (7, 'unknown', 'all')
+    """
+    sizes = list(sizes)
+    if "all" in sizes or "unknown" in sizes:
+        return "all" if "all" in sizes else "unknown"
+    return max((size for size in sizes if isinstance(size, int)), default=0)
 
 
 def merge(fields: Iterable[Field]) -> Field:
     """Where branches are added or concatenated. Paths that differ only in what their last grid reads become their hull."""
     fields = set(fields)
+    if any(field.everything or field.unknown for field in fields):
+        return Field(everything=True) if any(field.everything for field in fields) else Field(unknown=True)
     hulls: dict[tuple[Path, Grid], Path] = {}
     for path in (path for field in fields for path in field.paths):
         *below, top = path.grids
@@ -86,7 +114,7 @@ def merge(fields: Iterable[Field]) -> Field:
         known = hulls.get(key, path).grids[-1]
         top = top._replace(first=min(top.first, known.first), last=max(top.last, known.last))
         hulls[key] = path._replace(grids=(*below, top))
-    return Field(frozenset(hulls.values()), any(field.everything for field in fields))
+    return Field(frozenset(hulls.values()))
 
 
 def _hull(paths: Sequence[Path], pixels: int) -> int:

@@ -22,8 +22,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.benchmark import Timer
 
 from minideeplab.checks import require_positive
-from minideeplab.cost.report import CONVENTION, MACS, tensors_in
+from minideeplab.cost.report import CONVENTION
 from minideeplab.cost.table import Table
+from minideeplab.cost.trace import MACS, number_format, tensors_in
 
 SIDE = 1024  # of the square matrices whose product shows the peak
 MAP = (1, 256, 64, 64)  # and the map whose 3 x 3 convolution, a product too, is faster where torch's two libraries differ
@@ -167,7 +168,7 @@ def measure(
     if devices != {"cpu"}:
         raise ValueError(f"measure times the CPU, and the network is on {', '.join(sorted(devices))}: call .cpu() first")
     net = copy.deepcopy(net).eval()
-    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+    dtype = number_format(net)
     inputs = [torch.rand(*shape).to(dtype) for shape in shapes]
     machine = machine or roofline(dtype=dtype, threads=threads)
     watched: list[list[_Timed]] = []
