@@ -15,7 +15,7 @@ COUNT = 3  # axes of an image at most: depth, height, width
 
 
 class Spot(NamedTuple):
-    """A dimension, counted from the last, which is -1; and if it holds other axes too, the axis' stride in it and its length."""
+    """A dimension, counted from the last, which is -1; and if it holds other axes too, the stride in it and the length."""
 
     dim: int
     shared: tuple[int, int] | None = None

@@ -6,25 +6,25 @@ An operation that is not listed here may read anything, and what comes behind it
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
-from math import gcd
 from typing import Any
 
 from torch import Tensor
 
 from minideeplab.cost.axes import Seen, meet
-from minideeplab.cost.receptive_field import Field, Grid
+from minideeplab.cost.receptive_field import Field, Grid, bins, linear, nearest, nearest_exact, transposed, window
 
 POINTWISE = frozenset(
     "abs acos add addcdiv addcmul alias asin atan atan2 bernoulli bitwise_and bitwise_not bitwise_or ceil celu clamp clamp_max "
     "clamp_min clone contiguous copy cos cosh detach div elu eq erf erfc exp expand expand_as expm1 fill floor "
-    "floor_divide fmod ge gelu gt hardshrink hardsigmoid hardswish hardtanh isfinite isinf isnan le leaky_relu lerp lift_fresh log "
-    "log10 log1p log2 log_sigmoid_forward logical_and logical_not logical_or logit lt masked_fill maximum minimum mish mul "
+    "floor_divide fmod ge gelu gt hardshrink hardsigmoid hardswish hardtanh isfinite isinf isnan le leaky_relu lerp lift_fresh "
+    "log log10 log1p log2 log_sigmoid_forward logical_and logical_not logical_or logit lt masked_fill maximum minimum mish mul "
     "nan_to_num native_dropout ne neg pow _prelu_kernel reciprocal relu relu6 remainder round rsqrt rsub selu sgn sigmoid sign "
     "silu sin sinh softplus softshrink sqrt square sub tan tanh threshold _to_copy to tril triu trunc where xlogy zero "
     "_native_batch_norm_legit_no_training native_channel_shuffle channel_shuffle".split()
 )
 CONSTANTS = frozenset(  # what only asks a tensor for its shape
-    "empty_like full_like new_empty new_empty_strided new_full new_ones new_zeros ones_like rand_like randn_like zeros_like".split()
+    "empty_like full_like new_empty new_empty_strided new_full new_ones new_zeros ones_like rand_like randn_like "
+    "zeros_like".split()
 )
 Rule = Callable[[Any, Any, Seen], Seen]
 
@@ -52,52 +52,6 @@ def _tensors(values: Any) -> list[Tensor]:
     return [
         x for value in values for x in (value if isinstance(value, list | tuple) else [value]) if isinstance(x, Tensor)
     ]
-
-
-# ---- windows and grids
-
-
-def window(kernel: int, *, stride: int = 1, dilation: int = 1, padding: int = 0) -> Grid:
-    """A convolution or a pooling; `padding` is that before the map."""
-    return Grid(stride, 1, -padding, (kernel - 1) * dilation - padding)
-
-
-def transposed(kernel: int, *, stride: int = 1, dilation: int = 1, padding: int = 0) -> Grid | None:
-    """A transposed convolution: pixel i reads from (i + padding - extent) / stride, rounded up, to (i + padding) / stride.
-
-    None if there are pixels between its taps that no tap reaches: which pixels another layer reads is then no interval.
-    """
-    if stride > kernel or (min(stride, dilation) > 1 and kernel > 1):
-        return None
-    return Grid(1, stride, padding - (kernel - 1) * dilation + stride - 1, padding)
-
-
-def linear(before: int, after: int, *, corners: bool) -> Grid:
-    """Two neighbors are read, one where the grids coincide."""
-    if corners:
-        parts = max(after - 1, 1)
-        return _lowest_terms(Grid(before - 1, parts, 0, parts - 1))
-    return _lowest_terms(Grid(2 * before, 2 * after, before - after, before + after - 1))
-
-
-def nearest(before: int, after: int) -> Grid:
-    """One pixel is read."""
-    return _lowest_terms(Grid(before, after))
-
-
-def nearest_exact(before: int, after: int) -> Grid:
-    """One pixel is read, that under the middle of the new one."""
-    return _lowest_terms(Grid(2 * before, 2 * after, before, before))
-
-
-def bins(before: int, after: int) -> Grid:
-    """Adaptive pooling: bin i reads from i * before / after, rounded down, to (i + 1) * before / after, rounded up."""
-    return _lowest_terms(Grid(before, after, 0, before - 1))
-
-
-def _lowest_terms(grid: Grid) -> Grid:
-    common = gcd(grid.ratio, grid.parts)
-    return Grid(grid.ratio // common, grid.parts // common, grid.first // common, grid.last // common)
 
 
 # ---- rules: arguments, result and what the only tensor of the image sees, to what the result sees
@@ -137,7 +91,7 @@ def _resize(args: Any, result: Tensor, seen: Seen, *, axes: int, look: Callable[
 
 
 def _resize_somehow(args: Any, result: Tensor, seen: Seen) -> Seen:
-    return seen.through({dim: None for dim in (-2, -1)}, args[0].shape)
+    return seen.through(dict.fromkeys((-2, -1)), args[0].shape)
 
 
 def _unshuffle(args: Any, result: Tensor, seen: Seen) -> Seen:
@@ -172,7 +126,7 @@ def _batch_norm(args: Any, result: Tensor, seen: Seen) -> Seen:
 
 
 def _slice(args: Any, result: Tensor, seen: Seen) -> Seen:
-    x, dim, start, _, step = [*args, *[0, None, None, 1][len(args) - 1 :]]
+    x, (dim, start, step) = args[0], (args[at] if len(args) > at else default for at, default in ((1, 0), (2, 0), (4, 1)))
     [dim] = _dims(dim, x.dim())
     start = max(start + x.shape[dim], 0) if (start or 0) < 0 else min(start or 0, x.shape[dim])
     if result.shape[dim] == x.shape[dim]:
@@ -293,7 +247,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys("mean sum nansum amax amin max min argmax argmin prod all any var std var_mean std_mean".split(), _reduce),
     **dict.fromkeys(("logsumexp", "count_nonzero"), _reduce),
     **dict.fromkeys(("linalg_vector_norm", "norm"), partial(_reduce, at=2)),
-    **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax", "cumsum", "cumprod", "logcumsumexp", "cummax", "sort"), _along),
+    **dict.fromkeys("_softmax _log_softmax _safe_softmax cumsum cumprod logcumsumexp cummax sort".split(), _along),
     "topk": partial(_along, at=2),
     "native_layer_norm": _layer_norm,
     "_fused_rms_norm": _layer_norm,

@@ -8,7 +8,7 @@ fractions of a step and puts a new grid on top. Where branches meet, the paths o
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from math import lcm, prod
+from math import gcd, lcm, prod
 from typing import Literal, NamedTuple
 
 Size = int | Literal["all", "unknown"]
@@ -28,6 +28,49 @@ class Grid(NamedTuple):
             return top, self
         first, last = (top.ratio * own + upper for own, upper in ((self.first, top.first), (self.last, top.last)))
         return (Grid(top.ratio * self.ratio, top.parts, first, last),)
+
+
+def window(kernel: int, *, stride: int = 1, dilation: int = 1, padding: int = 0) -> Grid:
+    """A convolution or a pooling; `padding` is that before the map."""
+    return Grid(stride, 1, -padding, (kernel - 1) * dilation - padding)
+
+
+def transposed(kernel: int, *, stride: int = 1, dilation: int = 1, padding: int = 0) -> Grid | None:
+    """A transposed convolution: pixel i reads from (i + padding - extent) / stride, rounded up, to (i + padding) / stride.
+
+    None if there are pixels between its taps that no tap reaches: which pixels another layer reads is then no interval.
+    """
+    if stride > kernel or (min(stride, dilation) > 1 and kernel > 1):
+        return None
+    return Grid(1, stride, padding - (kernel - 1) * dilation + stride - 1, padding)
+
+
+def linear(before: int, after: int, *, corners: bool) -> Grid:
+    """Two neighbors are read, one where the grids coincide."""
+    if corners:
+        parts = max(after - 1, 1)
+        return _lowest_terms(Grid(before - 1, parts, 0, parts - 1))
+    return _lowest_terms(Grid(2 * before, 2 * after, before - after, before + after - 1))
+
+
+def nearest(before: int, after: int) -> Grid:
+    """One pixel is read."""
+    return _lowest_terms(Grid(before, after))
+
+
+def nearest_exact(before: int, after: int) -> Grid:
+    """One pixel is read, that under the middle of the new one."""
+    return _lowest_terms(Grid(2 * before, 2 * after, before, before))
+
+
+def bins(before: int, after: int) -> Grid:
+    """Adaptive pooling: bin i reads from i * before / after, rounded down, to (i + 1) * before / after, rounded up."""
+    return _lowest_terms(Grid(before, after, 0, before - 1))
+
+
+def _lowest_terms(grid: Grid) -> Grid:
+    common = gcd(grid.ratio, grid.parts)
+    return Grid(grid.ratio // common, grid.parts // common, grid.first // common, grid.last // common)
 
 
 class Path(NamedTuple):

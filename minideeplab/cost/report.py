@@ -17,7 +17,7 @@ from minideeplab.cost.trace import Call, run_on_meta
 
 CONVENTION = "MAC: one multiply-accumulate of a convolution or linear layer (2 FLOPs); params: without running statistics"
 KINDS = ("depthwise", "pointwise", "dense")
-MEANINGS = {"all": "the whole image", "unknown": "an operation moves pixels in a way that is not listed"}
+UNKNOWN = "unknown: behind an operation of which minideeplab.cost.operators does not say what it reads"
 
 
 Row = Call  # a line of a report is a call of a layer
@@ -65,13 +65,14 @@ class Report:
     def table(self) -> Table:
         """One line a row, and the total."""
         rows = [
-            [r.name, r.kind, " x ".join(map(str, r.shape[1:])), f"{r.params:,}", f"{r.macs:,}", str(r.receptive_field)]
+            [r.name, r.kind, " x ".join(map(str, r.shape[1:])), f"{r.params:,}", f"{r.macs:,}", _sight(r.receptive_field)]
             for r in self.rows
         ]
         total = ["total", "", "", f"{self.params:,}", f"{self.macs:,}", ""]
         inputs = " and ".join(" x ".join(map(str, shape)) for shape in self.inputs)
         header = ["layer", "kind", "output", "params", "MACs", "sees"]
-        return Table(header, [*rows, total], f"{self.model} on {inputs}; sees: receptive field in pixels. {CONVENTION}.")
+        sees = f"sees: receptive field in pixels{_hint(row.receptive_field for row in self.rows)}"
+        return Table(header, [*rows, total], f"{self.model} on {inputs}; {sees}. {CONVENTION}.")
 
     def markdown(self) -> str:
         """The table as Markdown."""
@@ -100,21 +101,25 @@ def compare(reports: Mapping[str, Report]) -> Table:
         macs = f"{report.macs / first.macs:.2f}" if first.macs else ""
         shares = [f"{float(report.share(kind)):.1%}" for kind in kinds]
         row = [name, f"{report.params:,}", params, f"{report.macs:,}", macs, *shares]
-        rows.append([*row, str(report.receptive_field), f"{report.peak_bytes / 1e6:,.1f}"])
+        rows.append([*row, _sight(report.receptive_field), f"{report.peak_bytes / 1e6:,.1f}"])
     inputs = " and ".join(sorted({" x ".join(map(str, shape)) for report in reports.values() for shape in report.inputs}))
     header = ["model", "params", "ratio", "MACs", "ratio", *kinds, "sees", "peak MB"]
     caption = (
         f"On {inputs}; ratios to the first row; {', '.join(kinds)}: shares of the MACs; sees: receptive field in "
-        f"pixels{_words(report.receptive_field for report in reports.values())}; peak: activations alive at once, in 10^6 bytes. "
-        f"{CONVENTION}."
+        f"pixels{_hint(report.receptive_field for report in reports.values())}; peak: activations alive at once, in 10^6 "
+        f"bytes. {CONVENTION}."
     )
     return Table(header, rows, caption)
 
 
-def _words(sizes: Iterable[Size]) -> str:
-    """What the words in a column of receptive fields mean, if there are any."""
-    found = set(sizes)
-    return "".join(f", {word}: {meaning}" for word, meaning in MEANINGS.items() if word in found)
+def _sight(size: Size) -> str:
+    """A receptive field as a table prints it."""
+    return "whole image" if size == "all" else str(size)
+
+
+def _hint(sizes: Iterable[Size]) -> str:
+    """What `unknown` means, for the caption of a table that has it."""
+    return f" ({UNKNOWN})" if "unknown" in sizes else ""
 
 
 def profile(model: nn.Module, *shapes: Sequence[int]) -> Report:

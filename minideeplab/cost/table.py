@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-NUMBER = re.compile(r"[-+−]?\.?\d")  # what a number begins with, a thousand, a percentage or a quantity with its unit
-WORDS = ("", "all", "unknown", "nan", "inf", "-inf")  # that stand in the place of a number
+NUMBER = re.compile(r"[-+\u2212]?\.?\d")  # what a number begins with, a thousand, a percentage or a quantity with its unit
+WORDS = ("", "all", "whole image", "unknown", "nan", "inf", "-inf")  # that stand in the place of a number
 
 
 class Table(NamedTuple):
@@ -56,11 +56,9 @@ class Table(NamedTuple):
 
 def _visible(text: str) -> str:
     """The text in one line, with every character that a terminal would obey written down as its code."""
-    return "".join(
-        character if character.isprintable() else repr(character)[1:-1] for character in text
-    )
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def _literal(text: str) -> str:
-    """The text as Markdown shows it: no cell ends early, and no tag, link or emphasis begins."""
-    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", escape(_visible(text), quote=False))
+    """The text as Markdown shows it: no cell ends early, and neither HTML nor emphasis nor a link begins."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", escape(_visible(text), quote=False))

@@ -223,7 +223,7 @@ MACS: dict[str, Callable[[Any, Any], tuple[str, int]]] = {
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), partial(_matmul_macs, first=1)),
     "addbmm": _summed_matmul_macs,
     **dict.fromkeys(
-        (f"_scaled_dot_product_{way}attention{on}" for way in ("flash_", "efficient_", "cudnn_", "fused_") for on in ("", "_for_cpu")),
+        [f"_scaled_dot_product_{way}" for way in ("flash_attention", "flash_attention_for_cpu", "efficient_attention")],
         _attention_macs,
     ),
 }

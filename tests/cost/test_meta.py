@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minideeplab.cost import meta
-from minideeplab.cost.trace import tensors_in
 from minideeplab.cost.meta import result_of, without_values
+from minideeplab.cost.trace import tensors_in
 
 aten = torch.ops.aten
 small = st.integers(0, 3)

@@ -30,8 +30,7 @@ from minideeplab import (
     xception71,
 )
 from minideeplab.cost import profile
-from minideeplab.cost.receptive_field import Field
-from minideeplab.cost.operators import bins, linear, nearest, nearest_exact, window
+from minideeplab.cost.receptive_field import Field, bins, linear, nearest, nearest_exact, transposed, window
 from minideeplab.geometry import Step, receptive_field
 
 SIZE = 97  # = 3 x 32 + 1: an odd map with room for a field of half its size and both kinds of upsampling
@@ -232,7 +231,21 @@ def test_grids_read_the_pixels_that_their_definitions_name(before, after, data):
     assert reach(linear(before, after, corners=True)) == (floor(corner), ceil(corner))
     assert reach(linear(before, after, corners=False)) == (floor(center), ceil(center))
     assert reach(nearest(before, after)) == (i * before // after,) * 2
+    middle = Fraction(2 * i + 1, 2) * Fraction(before, after)
+    assert reach(nearest_exact(before, after)) == (floor(middle),) * 2
     assert reach(bins(before, after)) == (i * before // after, ceil(Fraction((i + 1) * before, after)) - 1)
+
+
+@given(kernel=st.integers(1, 5), stride=st.integers(1, 4), dilation=st.integers(1, 3), padding=st.integers(0, 3))
+def test_a_transposed_convolution_has_a_grid_if_every_pixel_is_reached_by_taps_side_by_side(kernel, stride, dilation, padding):
+    grid = transposed(kernel, stride=stride, dilation=dilation, padding=padding)
+    taps = [tap * dilation for tap in range(kernel)]
+    for i in range(20, 20 + stride):
+        read = sorted((i + padding - tap) // stride for tap in taps if (i + padding - tap) % stride == 0)
+        if grid:
+            assert next(iter(Field().through(grid).paths)).reach(i) == (read[0], read[-1])
+            assert stride == 1 or read == list(range(read[0], read[-1] + 1))
+    assert grid or stride > 1
 
 
 def test_only_a_mean_over_everything_sees_all():
@@ -319,7 +332,7 @@ EXACT = {  # what is known
     "pixel unshuffle": nn.Sequential(layer(lambda x: F.pixel_unshuffle(x, 2)), nn.Conv2d(16, 1, 2)),
     "normalized channels": layer(lambda x: F.normalize(x, dim=1)),
     "chunks": layer(lambda x: torch.cat([part.sigmoid() for part in x.chunk(2, 1)][::-1], 1)),
-    "stack": layer(lambda x: F.conv2d(torch.stack([x, -x], 2).sum(2) + torch.stack([x, x], -1).amax(-1), torch.ones(1, 4, 3, 3).to(x))),
+    "stack": nn.Sequential(layer(lambda x: torch.stack([x, -x], 2).amax(2)), Apply(lambda x: torch.stack([x, x], -1).sum(-1))),
     "squeeze and excitation": layer(lambda x: x.select(1, 0).unsqueeze(1) * x),
     "local response": nn.Sequential(layer(lambda x: x.clamp(0, 6) * F.hardsigmoid(x)), nn.Conv2d(4, 1, 2)),
     "area": layer(lambda x: F.interpolate(x, size=(5, 7), mode="area")),
