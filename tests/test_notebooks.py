@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from gate.regenerate import normalize
+from regenerate import normalize
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from minideeplab import SeparableConv2d, SimplifiedInception, mean_taps_inside
-from minideeplab import explorer as explorer_module
+from minideeplab.course import explorer as explorer_module
 from minideeplab.cost import profile
 from minideeplab.course.explorer import STOPS, Explorer, Setting, explorer
 
