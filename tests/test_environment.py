@@ -1,6 +1,10 @@
-"""environment.yml (conda, Binder, Windows) and pyproject.toml say the same thing, and constraints.txt satisfies both."""
+"""environment.yml (conda, Binder, Windows) and pyproject.toml say the same thing, and constraints.txt satisfies both.
+
+At the end: what `make check` refuses in the library, and `make help` forgets nothing.
+"""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -95,3 +99,57 @@ def test_every_pin_is_exact_and_every_requirement_has_one_that_it_allows():
         pins = [p for p in PINS if p.name.lower() == requirement.name.lower()]
         assert pins or requirement.name == PROJECT["name"], f"{requirement.name} has no pin"
         assert all(requirement.specifier.contains(str(p.specifier).removeprefix("==")) for p in pins), requirement
+
+
+def refused(text: str, place: str) -> set[str]:
+    """The codes that ruff gives, under this project's settings, for a file that said this at this place."""
+    pytest.importorskip("ruff")
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise", f"--stdin-filename={place}", "-"]
+    done = subprocess.run(command, input=text, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    return set(re.findall(r": ([A-Z]+\d+) ", done.stdout))
+
+
+DOCUMENTED = '"""A module."""\n\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("# TODO: more\n", "FIX002"),
+        ("# FIXME\n", "FIX001"),
+        ("# XXX\n", "FIX003"),
+        ('print("hello")\n', "T201"),
+        ('import torch\n\ntorch.load("file")\n', "TID251"),
+        ('import pickle\n\npickle.loads(b"")\n', "S301"),
+        ("import urllib.request\n\nurllib.request.urlopen\n", "TID251"),
+        ("from torch.hub import load_state_dict_from_url\n\nload_state_dict_from_url\n", "TID251"),
+        ("def work() -> None:\n    pass\n", "D103"),
+        ("class Work:\n    pass\n", "D101"),
+        ('class Work:\n    """Work."""\n\n    def done(self) -> None:\n        pass\n', "D102"),
+    ],
+)
+def test_the_check_refuses_in_the_library_what_must_not_be_there(text, code):
+    assert code in refused(DOCUMENTED + text, "minideeplab/cost/new.py")
+
+
+@pytest.mark.parametrize("place", ["minideeplab/cost/new.py", "minideeplab/new/__init__.py"])
+def test_the_check_refuses_a_module_that_does_not_say_what_it_is(place):
+    assert refused("import os\n\nos.sep\n", place) & {"D100", "D104"}
+
+
+@pytest.mark.parametrize(
+    ("place", "spoken"),
+    [("minideeplab/cli/new.py", True), ("minideeplab/course/lesson.py", True), ("minideeplab/course/plot.py", False),
+     ("minideeplab/blocks/new.py", False), ("tools/new.py", True), ("tests/test_new.py", True)],
+)  # fmt: skip
+def test_only_what_is_asked_to_speak_may_print(place, spoken):
+    assert ("T201" in refused(DOCUMENTED + 'print("hello")\n', place)) != spoken
+
+
+def test_make_help_lists_every_target():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"^\.PHONY: (help .*)$", makefile, re.MULTILINE)
+    done = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [line.split()[1] for line in done.stdout.splitlines()] == listed.split()
+    assert listed.split() == ["help", "lab", "test", "check", "notebooks", "mutants", "browser", "parity", "setup", "clean"]

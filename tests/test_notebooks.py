@@ -15,9 +15,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from regenerate import normalize
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from regenerate import normalize
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))

@@ -210,7 +210,7 @@ def tradeoff(lines: Mapping[str, Sequence[Point]], *, x: str, y: str) -> tuple[F
     for (name, points), (color, marker, line) in zip(drawn.items(), SERIES, strict=False):  # as many as there are lines
         axes.plot(*zip(*points, strict=True), line, marker=marker, markersize=8, linewidth=2, color=color, label=name)
         for cost, gain in points:
-            mark = axes.annotate(_short(cost), (cost, gain), (6, -14), textcoords="offset points", fontsize=FONT - 2, color=color)
+            mark = axes.annotate(_short(cost), (cost, gain), (6, -14), textcoords="offset points", fontsize=10, color=color)
             mark.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0})  # readable on the next line, too
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
