@@ -1,9 +1,11 @@
 """environment.yml (conda, Binder, Windows) and pyproject.toml say the same thing, and constraints.txt satisfies both.
 
-At the end: what `make check` refuses in the library, and `make help` forgets nothing.
+At the end: what `make check` refuses in the library, and a set-up by `make` that may be killed, in a folder with spaces.
 """
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -147,9 +149,72 @@ def test_only_what_is_asked_to_speak_may_print(place, spoken):
     assert ("T201" in refused(DOCUMENTED + 'print("hello")\n', place)) != spoken
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="no make: on Windows, conda sets up")
 def test_make_help_lists_every_target():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (listed,) = re.findall(r"^\.PHONY: (help .*)$", makefile, re.MULTILINE)
     done = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert [line.split()[1] for line in done.stdout.splitlines()] == listed.split()
     assert listed.split() == ["help", "lab", "test", "check", "notebooks", "mutants", "browser", "parity", "setup", "clean"]
+
+
+FAKE_PYTHON = """#!/bin/sh
+echo "$@" >> calls
+case "$*" in
+    "-m venv --clear .venv") rm -rf .venv; mkdir -p .venv/bin; cp fake .venv/bin/python; [ "$DIES" != venv ] || kill -9 $PPID ;;
+    *"pip --version") [ "$DIES" != "no pip" ] ;;
+    *"pip install"*) case "$DIES" in pip) kill -9 $PPID ;; failing) exit 1 ;; esac ;;
+esac
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A checkout in a folder whose name has spaces, and a Python that only writes down how it is called."""
+    if not shutil.which("make"):
+        pytest.skip("no make: on Windows, conda sets up")
+    made = tmp_path / "a b" / "mini deep  lab"
+    made.mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, made)
+    (made / "fake").write_text(FAKE_PYTHON, encoding="utf-8")
+    (made / "fake").chmod(0o755)
+    return made
+
+
+def make(folder: Path, *targets: str, dies: str = "") -> tuple[int, list[str]]:
+    """Exit status, and how Python was called: only what sets up."""
+    (folder / "calls").unlink(missing_ok=True)
+    command = ["make", "PYTHON=./fake", f"DIES={dies}", *targets]
+    status = subprocess.run(command, cwd=folder, capture_output=True, env={"PATH": os.environ["PATH"], "DIES": dies}).returncode
+    calls = (folder / "calls").read_text(encoding="utf-8").splitlines() if (folder / "calls").exists() else []
+    return status, [call.split()[2] + call.split(".")[-1] for call in calls if " venv " in call or " install " in call]
+
+
+VENV, TEST, LINT = "--clearvenv", "install[test]", "install[lint]"
+STAMPS = (".venv/test.stamp", ".venv/lint.stamp")
+
+
+def test_make_sets_up_once_in_a_folder_with_spaces(folder):
+    assert make(folder, *STAMPS) == (0, [VENV, TEST, LINT])
+    assert make(folder, *STAMPS) == (0, [])
+    (folder / "constraints.txt").touch()
+    assert make(folder, *STAMPS) == (0, [TEST, LINT])
+
+
+@pytest.mark.parametrize("dies", ["venv", "no pip", "pip"])
+def test_a_set_up_that_was_killed_begins_anew(folder, dies):
+    assert make(folder, *STAMPS, dies=dies)[0] != 0
+    assert make(folder, *STAMPS) == (0, [VENV, TEST, LINT])
+    assert make(folder, *STAMPS) == (0, [])
+
+
+def test_a_set_up_that_was_killed_later_begins_anew_as_well(folder):
+    assert make(folder, STAMPS[0]) == (0, [VENV, TEST])
+    assert make(folder, STAMPS[1], dies="pip")[0] != 0
+    assert make(folder, *STAMPS) == (0, [VENV, TEST, LINT])
+
+
+def test_what_pip_refuses_costs_no_new_environment(folder):
+    assert make(folder, *STAMPS, dies="failing")[0] != 0
+    assert make(folder, *STAMPS) == (0, [TEST, LINT])
