@@ -1,12 +1,12 @@
 # Needs make and Python 3.10 or newer; everything else goes into .venv on first use. Another Python: make lab PYTHON=python3.12
-# pip's own settings (PIP_INDEX_URL, ...) are honored.
+# pip's own settings (PIP_INDEX_URL, ...) are honored. Paths are relative to this folder, so its own path may hold spaces.
 PYTHON    ?= python3
 LAB_FLAGS ?=
 NOTEBOOK  ?=
 
 venv   := .venv
 peers  := .venv-peers
-python := $(CURDIR)/$(venv)/bin/python
+python := $(venv)/bin/python
 pytest := $(python) -m pytest -p no:cacheprovider
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
@@ -15,13 +15,14 @@ test check notebooks mutants browser parity: export OMP_WAIT_POLICY := passive
 
 .PHONY: help lab test check notebooks mutants browser parity setup clean
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lab: $(venv)/course.stamp  ## open the course in JupyterLab; options: LAB_FLAGS="--no-browser --port=8899"
-	@$(venv)/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+	@$(python) -m jupyterlab --ServerApp.root_dir="$$(pwd)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	$(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_FLAGS)
 
 test: $(venv)/test.stamp  ## unit tests, doctests, and every notebook executed and compared
@@ -32,7 +33,7 @@ test: $(venv)/test.stamp  ## unit tests, doctests, and every notebook executed a
 
 check: $(venv)/test.stamp $(venv)/lint.stamp  ## ruff, mypy --strict and the notebooks' contract, in under 45 s
 	@start=$$(date +%s); status=0; \
-	$(venv)/bin/ruff check --quiet . && $(venv)/bin/ruff format --quiet --check . || status=1; \
+	$(python) -m ruff check --quiet . && $(python) -m ruff format --quiet --check . || status=1; \
 	$(python) -m mypy || status=1; \
 	$(pytest) -q -p no:nbval tests/test_notebooks.py tests/test_environment.py || status=1; \
 	echo "make check: $$(( $$(date +%s) - start )) s, exit status $$status"; exit $$status
@@ -56,17 +57,24 @@ clean:  ## remove caches and build/; rm -r .venv starts over
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -path ./$(venv) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -prune -exec rm -rf {} +
 
-# Set-up: one stamp for each extra of pyproject.toml; a change of the pins installs again.
-$(venv)/bin/python:
+# Set-up: one stamp for each extra of pyproject.toml, written when all is done; a change of the pins installs again. While pip
+# works there is $(venv)/unfinished: found at the next start, pip was killed, packages may be half there, and .venv is made anew.
+.PHONY: $(venv)/unfinished
+$(venv)/python.stamp: $(wildcard $(venv)/unfinished)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
 	{ echo "minideeplab needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1). Try: make PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -m venv --clear $(venv) || { echo "no virtual environment: on Debian and Ubuntu, install python3-venv"; exit 1; }
+	@{ $(PYTHON) -m venv --clear $(venv) && $(python) -m pip --version > /dev/null; } || \
+	{ echo "no virtual environment: on Debian and Ubuntu, install python3-venv"; exit 1; }
+	@touch $@
 
-$(venv)/%.stamp: pyproject.toml constraints.txt | $(venv)/bin/python
+$(venv)/%.stamp: pyproject.toml constraints.txt $(venv)/python.stamp
 	@echo "setting up .venv for '$*' (first time: a few minutes, most of them for PyTorch; log: $(venv)/$*.log)"
-	@$(python) -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]" > $(venv)/$*.log 2>&1 || { tail -n 20 $(venv)/$*.log; exit 1; }
+	@touch $(venv)/unfinished
+	@$(python) -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]" > $(venv)/$*.log 2>&1 || \
+	{ rm -f $(venv)/unfinished; tail -n 20 $(venv)/$*.log; exit 1; }
 	@mkdir -p $(venv)/share/jupyter/lab/settings
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $(venv)/share/jupyter/lab/settings/overrides.json
+	@rm -f $(venv)/unfinished
 	@touch $@
 
 $(peers)/peers.stamp: tests/peers/requirements.txt

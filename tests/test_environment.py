@@ -1,6 +1,12 @@
-"""environment.yml (conda, Binder, Windows) and pyproject.toml say the same thing, and constraints.txt satisfies both."""
+"""environment.yml (conda, Binder, Windows) and pyproject.toml say the same thing, and constraints.txt satisfies both.
 
+At the end: what `make check` refuses in the library, and a set-up by `make` that may be killed, in a folder with spaces.
+"""
+
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -95,3 +101,121 @@ def test_every_pin_is_exact_and_every_requirement_has_one_that_it_allows():
         pins = [p for p in PINS if p.name.lower() == requirement.name.lower()]
         assert pins or requirement.name == PROJECT["name"], f"{requirement.name} has no pin"
         assert all(requirement.specifier.contains(str(p.specifier).removeprefix("==")) for p in pins), requirement
+
+
+def refused(text: str, place: str) -> set[str]:
+    """The codes that ruff gives, under this project's settings, for a file that said this at this place."""
+    pytest.importorskip("ruff")
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise", f"--stdin-filename={place}", "-"]
+    done = subprocess.run(command, input=text, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    return set(re.findall(r": ([A-Z]+\d+) ", done.stdout))
+
+
+DOCUMENTED = '"""A module."""\n\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("# TODO: more\n", "FIX002"),
+        ("# FIXME\n", "FIX001"),
+        ("# XXX\n", "FIX003"),
+        ('print("hello")\n', "T201"),
+        ('import torch\n\ntorch.load("file")\n', "TID251"),
+        ('import pickle\n\npickle.loads(b"")\n', "S301"),
+        ("import urllib.request\n\nurllib.request.urlopen\n", "TID251"),
+        ("from torch.hub import load_state_dict_from_url\n\nload_state_dict_from_url\n", "TID251"),
+        ("def work() -> None:\n    pass\n", "D103"),
+        ("class Work:\n    pass\n", "D101"),
+        ('class Work:\n    """Work."""\n\n    def done(self) -> None:\n        pass\n', "D102"),
+    ],
+)
+def test_the_check_refuses_in_the_library_what_must_not_be_there(text, code):
+    assert code in refused(DOCUMENTED + text, "minideeplab/cost/new.py")
+
+
+@pytest.mark.parametrize("place", ["minideeplab/cost/new.py", "minideeplab/new/__init__.py"])
+def test_the_check_refuses_a_module_that_does_not_say_what_it_is(place):
+    assert refused("import os\n\nos.sep\n", place) & {"D100", "D104"}
+
+
+@pytest.mark.parametrize(
+    ("place", "spoken"),
+    [("minideeplab/cli/new.py", True), ("minideeplab/course/lesson.py", True), ("minideeplab/course/plot.py", False),
+     ("minideeplab/blocks/new.py", False), ("tools/new.py", True), ("tests/test_new.py", True)],
+)  # fmt: skip
+def test_only_what_is_asked_to_speak_may_print(place, spoken):
+    assert ("T201" in refused(DOCUMENTED + 'print("hello")\n', place)) != spoken
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make: on Windows, conda sets up")
+def test_make_help_lists_every_target():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"^\.PHONY: (help .*)$", makefile, re.MULTILINE)
+    done = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [line.split()[1] for line in done.stdout.splitlines()] == listed.split()
+    assert listed.split() == ["help", "lab", "test", "check", "notebooks", "mutants", "browser", "parity", "setup", "clean"]
+
+
+FAKE_PYTHON = """#!/bin/sh
+echo "$@" >> calls
+case "$*" in
+    "-m venv --clear .venv") rm -rf .venv; mkdir -p .venv/bin; cp fake .venv/bin/python; [ "$DIES" != venv ] || kill -9 $PPID ;;
+    *"pip --version") [ "$DIES" != "no pip" ] ;;
+    *"pip install"*) case "$DIES" in pip) kill -9 $PPID ;; failing) exit 1 ;; esac ;;
+esac
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A checkout in a folder whose name has spaces, and a Python that only writes down how it is called."""
+    if not shutil.which("make"):
+        pytest.skip("no make: on Windows, conda sets up")
+    made = tmp_path / "a b" / "mini deep  lab"
+    made.mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, made)
+    (made / "fake").write_text(FAKE_PYTHON, encoding="utf-8")
+    (made / "fake").chmod(0o755)
+    return made
+
+
+def make(folder: Path, *targets: str, dies: str = "") -> tuple[int, list[str]]:
+    """Exit status, and how Python was called: only what sets up."""
+    (folder / "calls").unlink(missing_ok=True)
+    command = ["make", "PYTHON=./fake", f"DIES={dies}", *targets]
+    status = subprocess.run(command, cwd=folder, capture_output=True, env={"PATH": os.environ["PATH"], "DIES": dies}).returncode
+    calls = (folder / "calls").read_text(encoding="utf-8").splitlines() if (folder / "calls").exists() else []
+    return status, [call.split()[2] + call.split(".")[-1] for call in calls if " venv " in call or " install " in call]
+
+
+VENV, TEST, LINT = "--clearvenv", "install[test]", "install[lint]"
+STAMPS = (".venv/test.stamp", ".venv/lint.stamp")
+
+
+def test_make_sets_up_once_in_a_folder_with_spaces(folder):
+    assert make(folder, *STAMPS) == (0, [VENV, TEST, LINT])
+    assert make(folder, *STAMPS) == (0, [])
+    later = (folder / ".venv/lint.stamp").stat().st_mtime + 2  # clocks of files may tick once a second
+    os.utime(folder / "constraints.txt", (later, later))
+    assert make(folder, *STAMPS) == (0, [TEST, LINT])
+
+
+@pytest.mark.parametrize("dies", ["venv", "no pip", "pip"])
+def test_a_set_up_that_was_killed_begins_anew(folder, dies):
+    assert make(folder, *STAMPS, dies=dies)[0] != 0
+    assert make(folder, *STAMPS) == (0, [VENV, TEST, LINT])
+    assert make(folder, *STAMPS) == (0, [])
+
+
+def test_a_set_up_that_was_killed_later_begins_anew_as_well(folder):
+    assert make(folder, STAMPS[0]) == (0, [VENV, TEST])
+    assert make(folder, STAMPS[1], dies="pip")[0] != 0
+    assert make(folder, *STAMPS) == (0, [VENV, TEST, LINT])
+
+
+def test_what_pip_refuses_costs_no_new_environment(folder):
+    assert make(folder, *STAMPS, dies="failing")[0] != 0
+    assert make(folder, *STAMPS) == (0, [TEST, LINT])

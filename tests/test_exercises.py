@@ -37,21 +37,25 @@ def with_definition(cell: str, definition: str) -> str:
 
 
 @cache
-def before(path: Path, index: int) -> dict[str, object]:
-    """The names that the code cells before the card leave behind."""
+def before(path: Path) -> dict[int, dict[str, object]]:
+    """The names that the code cells before each card leave behind. What is not compared, such as times, is not run."""
     names: dict[str, object] = {"__name__": "__main__"}
-    for cell in nbformat.read(path, as_version=4).cells[:index]:
-        if cell.cell_type == "code":
-            expected = (Exception,) if "raises-exception" in cell.metadata.get("tags", []) else ()
+    found = {}
+    for index, cell in enumerate(nbformat.read(path, as_version=4).cells):
+        tags = cell.metadata.get("tags", [])
+        if "exercise" in tags:
+            found[index] = dict(names)
+        if cell.cell_type == "code" and "nbval-ignore-output" not in tags:
+            expected = (Exception,) if "raises-exception" in tags else ()
             with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(*expected):
                 exec(compile(cell.source, path.name, "exec"), names)
-    return names
+    return found
 
 
 def output(path: Path, index: int, source: str) -> str:
     """What the card prints, with `source` as its cell."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(compile(source, path.name, "exec"), dict(before(path, index)))
+        exec(compile(source, path.name, "exec"), dict(before(path)[index]))
     return printed.getvalue()
 
 

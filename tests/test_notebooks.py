@@ -15,9 +15,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from gate.regenerate import normalize
+from mutants import MUTATIONS, Mutation, not_once
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from regenerate import normalize
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -507,3 +508,18 @@ def test_a_broken_sample_is_noticed(rule, change):
 
 def test_every_rule_has_been_broken():
     assert {rule for rule, _ in BROKEN} == set(RULES)
+
+
+# ---- and the breaks of `make mutants`, which takes minutes, can all be made
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_a_break_finds_its_text_once(mutation):
+    assert not_once(mutation) == []
+
+
+@pytest.mark.parametrize(
+    "place", ["geometry.py", "nothing.py", "blocks", "cost/formulas.py::nothing", "cost/formulas.py::separable"]
+)
+def test_a_break_without_its_text_is_noticed(place):
+    assert len(not_once(Mutation("no such text", "01", place, "no such text", ""))) == 1

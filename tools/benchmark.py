@@ -28,7 +28,7 @@ from torch import nn
 from minideeplab import DeepLabV3Plus, Xception, xception65
 from minideeplab.inference import optimize_for_inference
 
-PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PACKAGES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "torchinfo")
 
 

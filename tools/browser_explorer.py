@@ -1,8 +1,8 @@
 """docs/explorer.html in headless Chromium, against the library: `make browser` runs it too.
 
 The page is moved through random settings by its own sliders, and every number it shows is compared with what
-`minideeplab.course.explorer` says. It must work by keyboard alone, log no error and ask no host for anything. Pictures of it, light,
-dark and narrow, go to build/browser/.
+`minideeplab.course.explorer` says. It must work by keyboard alone, log no error and ask no host for anything. Pictures of
+it, light, dark and narrow, go to build/browser/.
 """
 
 import argparse

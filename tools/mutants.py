@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 class Mutation(NamedTuple):
@@ -26,17 +26,26 @@ class Mutation(NamedTuple):
 
     name: str
     catcher: str  # the beginning of the notebook that should notice first
-    place: str  # a file, or file::class, or file::function
+    place: str  # a file, file::class, file::function, or a folder: then the text stands once in one of its files
     old: str
     new: str
 
     def broken(self, library: Path) -> tuple[Path, str]:
         """The file and its new text; ValueError if `old` is not found exactly once."""
         file, _, name = self.place.partition("::")
+        if not (library / file).exists():
+            raise ValueError(f"{self.name}: there is no {file}")
+        if (library / file).is_dir():
+            holders = [path for path in sorted((library / file).glob("*.py")) if self.old in path.read_text(encoding="utf-8")]
+            if len(holders) != 1:
+                raise ValueError(f"{self.name}: its text stands in {len(holders)} files of {self.place}")
+            return self._replace(place=holders[0].relative_to(library).as_posix()).broken(library)
         text = (library / file).read_text(encoding="utf-8")
         lines, first, last = text.splitlines(keepends=True), 0, None
         if name:
-            node = next(n for n in ast.parse(text).body if getattr(n, "name", "") == name)
+            node = next((n for n in ast.parse(text).body if getattr(n, "name", "") == name), None)
+            if node is None:
+                raise ValueError(f"{self.name}: there is no {self.place}")
             first, last = node.lineno - 1, node.end_lineno
         whole = "".join(lines[first:last])
         if whole.count(self.old) != 1:
@@ -54,11 +63,11 @@ MUTATIONS = [
              "        jump *= stride\n", ""),
     Mutation("a formula counts FLOPs for MACs", "01", "cost/formulas.py::convolution",
              "Cost(params, params", "Cost(params, 2 * params"),
-    Mutation("the report counts weights once, not once a pixel", "01", "cost/report.py",
-             "len(x) * places * weight.numel()", "len(x) * weight.numel()"),
-    Mutation("the report takes depthwise for dense", "04", "cost/report.py",
+    Mutation("the report counts weights once, not once a pixel", "01", "cost",
+             "places * weight.numel()", "weight.numel()"),
+    Mutation("the report takes depthwise for dense", "04", "cost",
              "places * weight.numel()", "places * weight.numel() * groups"),
-    Mutation("the report lets a 1 x 1 see a neighbor", "04", "cost/reading.py::window",
+    Mutation("the report lets a 1 x 1 see a neighbor", "04", "cost/operators.py::window",
              "(kernel - 1) * dilation - padding)", "kernel * dilation - padding)"),
     Mutation("a tower's 5 x 5 became a 3 x 3", "02", "blocks/inception.py::Inception35",
              "ConvBNReLU(48, 64, 5)", "ConvBNReLU(48, 64, 3)"),
@@ -85,16 +94,16 @@ MUTATIONS = [
     Mutation("upsampling does not put corners on corners", "00", "blocks/convolution.py",
              "align_corners=True", "align_corners=False"),
     Mutation("the output stride is ignored", "00", "geometry.py",
-             "steps.append(Step(1, dilation))", "steps.append(Step(stride, dilation))"),
-    Mutation("the photograph is not scaled to [-1, 1]", "01", "plot.py",
-             ".permute(0, 3, 1, 2) * 2 - 1", ".permute(0, 3, 1, 2)"),
+             "return 1 if self.traded else self.figure", "return self.figure"),
+    Mutation("the photograph is not scaled to [-1, 1]", "01", "image.py",
+             ".permute(0, 3, 1, 2).float() * (2 / 255) - 1", ".permute(0, 3, 1, 2).float()"),
     Mutation("the decoder is never dense", "10", "networks/deeplab.py::DeepLabV3Plus",
              "**options, separable=separable", "**options"),
     Mutation("the low-level map is not reduced", "10", "networks/deeplab.py::DeepLabV3Plus",
              "low_channels: int = 48", "low_channels: int = 256"),
-    Mutation("the report forgets linear layers", "10", "cost/report.py",
+    Mutation("the report forgets linear layers", "10", "cost",
              '    "addmm": partial(_matmul_macs, first=1),\n', ""),
-    Mutation("sub-grids are not padded", "10", "cost/multiply_adds.py",
+    Mutation("sub-grids are not padded", "10", "cost/tensorflow_profiler.py",
              "2 * weight.numel() * (padded - places)", "0"),
     Mutation("a published number is mistyped", "10", "cost/published.py",
              "79.93,   89.76", "79.39,   89.76"),

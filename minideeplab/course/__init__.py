@@ -1,1 +1,5 @@
-"""What the notebooks need: figures, exercise cards, the explorer."""
+"""What the notebooks need: figures (`plot`), exercise cards and guesses (`lesson`), sliders (`explorer`)."""
+
+from minideeplab.course.lesson import check, compare_guess, show
+
+__all__ = ["check", "compare_guess", "show"]

@@ -3,9 +3,13 @@
 import base64
 import io
 from collections.abc import Callable, Mapping
+from math import isfinite
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, equal
+
+from minideeplab.checks import require_kind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,6 +19,7 @@ def show(figure: "Figure", *, alt: str) -> None:
     """Display a figure as a picture; `alt` says in words what it shows, for those who do not see it."""
     from IPython.display import display
 
+    require_kind(str, alt=alt)
     if not alt.strip():
         raise ValueError("a figure needs an alt text that says what it shows, got an empty one")
     png = io.BytesIO()
@@ -24,16 +29,24 @@ def show(figure: "Figure", *, alt: str) -> None:
 
 
 def compare_guess(guess: float | None, truth: float) -> None:
-    """Print a guess beside what was counted; nothing is wrong with not guessing."""
+    """Print a guess beside what was counted; nothing is wrong with not guessing, and what is no number is said to be none."""
     if guess is None:
         print("no guess yet")
+    elif not _is_number(guess):
+        print(f"your guess {guess!r} is no finite number, so nothing can be compared with {truth:,}")
     elif guess == truth:
         print(f"your guess {guess:,} is exact")
     elif guess * truth <= 0:
         print(f"your guess {guess:,}, counted {truth:,}")
     else:
-        times = max(guess / truth, truth / guess)
-        print(f"your guess {guess:,}, counted {truth:,}: {'above' if guess > truth else 'below'} by a factor of {times:.1f}")
+        times, side = max(guess / truth, truth / guess), "above" if guess > truth else "below"
+        distance = f"a factor of {times:.1f}" if times >= 1.05 else f"{abs(guess - truth):.6g}"  # 1.0 would say nothing
+        print(f"your guess {guess:,}, counted {truth:,}: {side} by {distance}")
+
+
+def _is_number(guess: object) -> bool:
+    """An integer or a float; True and False are none."""
+    return isinstance(guess, Real) and not isinstance(guess, bool) and isfinite(guess)
 
 
 def check(function: Callable[..., Any], cases: Mapping[tuple[Any, ...], Any]) -> None:

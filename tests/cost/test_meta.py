@@ -9,15 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-<<<<<<< HEAD
-from minideeplab.cost import shapes
-from minideeplab.cost.meta import result_of, without_values
-from minideeplab.cost.report import tensors_in
-=======
 from minideeplab.cost import meta
 from minideeplab.cost.meta import result_of, without_values
 from minideeplab.cost.trace import tensors_in
->>>>>>> wt-cost
 
 aten = torch.ops.aten
 small = st.integers(0, 3)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from minideeplab import SeparableConv2d, SimplifiedInception, mean_taps_inside
-from minideeplab import explorer as explorer_module
 from minideeplab.cost import profile
+from minideeplab.course import explorer as explorer_module
 from minideeplab.course.explorer import STOPS, Explorer, Setting, explorer
 
 LIVE = "application/vnd.jupyter.widget-view+json"

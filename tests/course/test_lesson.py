@@ -48,11 +48,25 @@ def test_a_figure_without_words_is_refused(alt):
         (0, "your guess 0, counted 1,152"),
         (-5, "your guess -5, counted 1,152"),
         (0.5, "your guess 0.5, counted 1,152: below by a factor of 2304.0"),
+        (1150, "your guess 1,150, counted 1,152: below by 2"),  # not by a factor of 1.0
+        (1152.25, "your guess 1,152.25, counted 1,152: above by 0.25"),
+        (1097, "your guess 1,097, counted 1,152: below by a factor of 1.1"),
+        (True, "your guess True is no finite number, so nothing can be compared with 1,152"),
+        (float("nan"), "your guess nan is no finite number, so nothing can be compared with 1,152"),
+        (float("-inf"), "your guess -inf is no finite number, so nothing can be compared with 1,152"),
+        ("1152", "your guess '1152' is no finite number, so nothing can be compared with 1,152"),
+        ([1152], "your guess [1152] is no finite number, so nothing can be compared with 1,152"),
     ],
 )
 def test_a_guess_is_weighed_against_the_count(guess, says, capsys):
     compare_guess(guess, 1152)
     assert capsys.readouterr().out == says + "\n"
+
+
+def test_no_guess_is_off_by_a_factor_of_one(capsys):
+    for guess in range(1, 4000):
+        compare_guess(guess, 1152)
+    assert "factor of 1.0\n" not in capsys.readouterr().out
 
 
 def double(x):
