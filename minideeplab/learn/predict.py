@@ -8,6 +8,8 @@ from torch import Tensor
 from minideeplab.blocks.convolution import upsample
 from minideeplab.checks import check_maps, require_finite, require_kind
 
+MOST = 2**32  # pixels of an image: more take 51 GB in three channels
+
 
 def predict(
     net: Callable[[Tensor], Tensor], images: Tensor, *,
@@ -30,10 +32,22 @@ def predict(
     if getattr(net, "training", False):
         raise ValueError("predict needs a network in evaluation mode: call .eval() on it first")
     (h, w), mirrorings, total = images.shape[2:], (False, True) if flip else (False,), torch.zeros(())
+    sizes = [(int((h - 1) * scale + 1), int((w - 1) * scale + 1)) for scale in scales]  # 513 -> 257, 385, ...: still 16k + 1
+    for number, size in enumerate(sizes):
+        if size[0] * size[1] > MOST:
+            raise ValueError(f"scales[{number}] = {scales[number]} makes more than {MOST:,} pixels of {h} x {w}")
     with torch.no_grad():
-        for scale in scales:
-            x = upsample(images, (int((h - 1) * scale + 1), int((w - 1) * scale + 1)))  # 513 -> 257, 385, ...: still 16k + 1
+        for size in sizes:
+            x = upsample(images, size)
             for mirrored in mirrorings:
-                logits = net(x.flip(3)).flip(3) if mirrored else net(x)
+                logits = _maps(net(x.flip(3))).flip(3) if mirrored else _maps(net(x))
                 total = total + upsample(logits, (h, w)).softmax(1)
     return total / (len(scales) * len(mirrorings))
+
+
+def _maps(answer: Tensor) -> Tensor:
+    try:
+        check_maps(answer, None)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"the network's answer: {error}") from None
+    return answer
