@@ -236,7 +236,7 @@ def test_plain_layers_are_fused_where_nobody_reads_between(name):
 # ---- the optimized network's life
 
 
-def test_bfloat16_is_close_and_answers_in_the_networks_own_type():
+def test_bfloat16_is_close_and_answers_in_the_models_own_type():
     net, x = floats(m.DeepLabV3Plus(m.xception41(width=1 / 8), 21, channels=32)), torch.rand(1, 3, 65, 65) * 2 - 1
     with torch.no_grad():
         slow, fast = net(x), optimize_for_inference(net, dtype=torch.bfloat16)(x)
@@ -268,6 +268,8 @@ def test_it_can_be_done_twice_and_stays_in_evaluation_mode():
     assert torch.equal(twice(x=x), once(x))
     assert torch.equal(optimize_for_inference(half)(x), half(x))
     assert torch.equal(optimize_for_inference(half, dtype=torch.bfloat16)(x), half(x))
+    with pytest.raises(TypeError, match="optimized already"):
+        optimize_for_inference(once, dtype=torch.bfloat16)
     assert not once.train().training
     assert_same_answer(optimize_for_inference(net.train())(x), once(x))  # training mode: what it does in evaluation is meant
     assert net.training

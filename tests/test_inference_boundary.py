@@ -212,6 +212,10 @@ def quantize(net):
     )
 
 
+def make_sparse(net):
+    net.conv.weight = nn.Parameter(net.conv.weight.detach().to_sparse())
+
+
 class Named(torch.Tensor):
     pass
 
@@ -232,6 +236,7 @@ SPOILED = {
     "weight norm": lambda net: parametrizations.weight_norm(net.conv),
     "pruning": lambda net: prune.random_unstructured(net.conv, "weight", 0.5),
     "quantized weights": quantize,
+    "sparse weights": make_sparse,
     "weights of another class": lambda net: set_on(net.bn, running_mean=net.bn.running_mean.as_subclass(Named)),
     "torch.compile inside": lambda net: net.compile(backend="eager"),
 }
