@@ -1,0 +1,1 @@
+"""What a network learns and how well: prediction over scales and mirror images."""
