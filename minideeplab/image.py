@@ -13,8 +13,8 @@ from minideeplab.checks import check_maps, require_positive
 def from_pixels(pixels: Tensor) -> Tensor:
     """Pixels 0..255 in the order of image files, (H, W, 3) or (N, H, W, 3) -> (N, 3, H, W) in [-1, 1], float32.
 
-    >>> from_pixels(torch.tensor([[[0, 51, 255]]])).flatten().tolist()
-    [-1.0, -0.6000000238418579, 1.0]
+    >>> [f"{x:.3f}" for x in from_pixels(torch.tensor([[[0, 51, 255]]])).flatten()]
+    ['-1.000', '-0.600', '1.000']
     """
     if not isinstance(pixels, Tensor):
         raise TypeError(f"expected pixels as a tensor (H, W, 3) or (N, H, W, 3), got {type(pixels).__name__}")

@@ -66,7 +66,7 @@ def _batch_norm(x: Tensor, weight: Any, bias: Any, mean: Any, variance: Any, tra
 def _convolution(
     x: Tensor, weight: Tensor, bias: Any, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
     transposed: bool, output_padding: Any, groups: int,
-) -> Any:  # fmt: skip
+) -> Any:
     outputs, inputs, *kernel = weight.shape
     if transposed or x.dim() != weight.dim() or x.shape[1] != inputs * groups or outputs % groups:
         return None
@@ -140,7 +140,7 @@ def _blank(shape: Sequence[int], like: Tensor) -> Tensor:
 def _places(
     sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
     ceil: bool = False,
-) -> list[int] | None:  # fmt: skip
+) -> list[int] | None:
     """How often a window fits along each axis; with `ceil` the last may reach past the end, if it starts before it."""
     if len({len(numbers) for numbers in (sizes, kernel, stride, padding, dilation)}) > 1:
         return None  # torch's shorthand: one number for all axes

@@ -203,7 +203,7 @@ class Evaluation(NamedTuple):
         marks = {
             "decoder": self.decoder, "SC": self.separable, "MS": self.multi_scale, "flip": self.flip,
             "COCO": self.coco, "JFT": self.jft,
-        }  # fmt: skip
+        }
         trained = "" if self.train_os == 16 else f"trained at {self.train_os}, "
         return " ".join([f"{trained}OS {self.eval_os}", *(mark for mark, checked in marks.items() if checked)])
 
@@ -377,7 +377,7 @@ PARAMETER_COUNTS = (
     ParameterCount("Qualcomm's card", "DeepLabV3Plus xception65", 41_260_000, 10_000, (
         (202_800, "running means and variances"),
     )),
-)  # fmt: skip
+)
 
 
 class MacCount(NamedTuple):

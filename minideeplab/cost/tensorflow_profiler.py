@@ -42,7 +42,7 @@ class MultiplyAdds(NamedTuple):
 
 def tf_multiply_adds(
     net: nn.Module, size: int | tuple[int, int], *, scales: Sequence[float] = (1.0,), flip: bool = False,
-) -> MultiplyAdds:  # fmt: skip
+) -> MultiplyAdds:
     """What tables 3 and 5 would print for a DeepLab on one image of `size` (height and width, if they differ).
 
     The image is looked at once at every scale, twice with `flip`; a scaled side has int((n - 1) * scale + 1) pixels.

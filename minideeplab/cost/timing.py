@@ -155,7 +155,7 @@ def roofline(*, dtype: torch.dtype = torch.float32, threads: int | None = None) 
 
 def measure(
     net: nn.Module, *shapes: Sequence[int], runs: int = 9, threads: int | None = None, machine: Roofline | None = None,
-) -> Measured:  # fmt: skip
+) -> Measured:
     """Time `net` in evaluation mode on random inputs of these shapes, on the CPU, after one run to warm up.
 
     It runs `runs` times with every operation timed by itself, and in turns with that as often without anybody looking
@@ -239,7 +239,7 @@ def _by_kind(watched: Sequence[Sequence[_Timed]], machine: Roofline) -> Iterator
         yield KindRow(
             kind, len(work), sum(macs for macs, _ in work), sum(moved for _, moved in work),
             Spread.of(runs[kind], "s"), Spread.of(shares, "%"), machine.seconds(work),
-        )  # fmt: skip
+        )
 
 
 @contextmanager

@@ -86,7 +86,7 @@ class Explorer:
 
 def explorer(
     *sliders: str, channels: int = 192, kernel: int = 3, rate: int = 1, towers: int = 3, output_stride: int = 16,
-) -> Explorer:  # fmt: skip
+) -> Explorer:
     """Explore params, MACs, receptive field and taps of one layer.
 
     `sliders` names those that are shown (all of them if none is named); the keywords say where they start, and where the
@@ -119,7 +119,7 @@ def _widget(setting: Setting, sliders: Sequence[str]) -> Any:
             description=name.replace("_", " "), style={"description_width": "7em"}, layout={"width": "32em"},
         )
         for name in sliders
-    }  # fmt: skip
+    }
 
     def update(change: Any) -> None:
         table.value = setting._replace(**{name: slider.value for name, slider in shown.items()}).table().html()

@@ -14,7 +14,11 @@ BACKBONES = [xception41, xception65, xception71, resnet101]
 THIN = 1 / 64
 
 
-@pytest.fixture(params=[(make, stride) for make in BACKBONES for stride in (32, 16, 8, 4)], ids=str, scope="module")
+@pytest.fixture(
+    params=[(make, stride) for make in BACKBONES for stride in (32, 16, 8, 4)],
+    ids=lambda p: f"{p[0].__name__}-{p[1]}",
+    scope="module",
+)
 def backbone(request):
     make, output_stride = request.param
     return scrambled(make(output_stride=output_stride, width=THIN))
