@@ -43,8 +43,8 @@ def check_list_of_members(file: Any) -> None:
     if end < 0 or end + 22 > len(tail):
         raise ValueError("it is no whole zip archive")
     listed = int.from_bytes(tail[end + 12 : end + 16], "little")
-    if length > LARGEST_NETWORK or listed > LARGEST_TEXT or tail[max(0, end - 20) :].startswith(LARGE_END):
-        raise ValueError(f"it is an archive of {length:,} bytes, {listed:,} of them a list of members: larger than any network")
+    if listed > LARGEST_TEXT or tail[max(0, end - 20) :].startswith(LARGE_END):
+        raise ValueError(f"its list of members has {listed:,} bytes or more than that format can say: larger than any network")
 
 
 def content(archive: zipfile.ZipFile, name: str, most: int = LARGEST_NETWORK) -> bytearray:
@@ -60,11 +60,9 @@ def exactly(member: Any, count: int, name: str) -> bytearray:
     """The last `count` bytes of a member, read piece by piece; `read()` alone would unpack all that is there first."""
     data, position = bytearray(count), 0
     while piece := member.read(CHUNK):
-        if position + len(piece) > count:
-            break
         data[position : position + len(piece)] = piece
         position += len(piece)
-    if piece or position != count:
+    if position != count:
         raise ValueError(f"{plain(name)} does not have the {count:,} bytes it claims")
     return data
 

@@ -132,7 +132,7 @@ class KerasFile:
         self.bytes += dataset.nbytes
         check_bytes(self.bytes, f"{name} or what precedes it")
         if dataset.chunks or dataset.id.get_storage_size() != dataset.nbytes:
-            raise ValueError(f"{name} is compressed or not written: Keras stores its {dataset.nbytes:,} bytes plainly")
+            raise ValueError(f"{name} is in chunks, compressed or not written: Keras stores {dataset.nbytes:,} bytes plainly")
         return dataset
 
 

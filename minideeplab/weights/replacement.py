@@ -30,8 +30,6 @@ def check_target(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
                 raise ValueError(f"{path} is what is read: name another file to write")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path} cannot be written: no permission to write in {path.parent}")
     with suppress(FileNotFoundError):
         mode = path.lstat().st_mode
         if not stat.S_ISREG(mode):
@@ -39,6 +37,8 @@ def check_target(path: str | Path, *, overwrite: bool = False, inputs: Iterable[
             raise ValueError(f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')}, no regular file: name another to write")
         if not overwrite:
             raise FileExistsError(f"{path} exists already: choose another name, or pass overwrite=True")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path} cannot be written: no permission to write in {path.parent}")
 
 
 @contextmanager

@@ -49,13 +49,13 @@ def with_claimed_sizes(path: Path, size: int) -> Path:
 
 def bomb(path: Path, name: str) -> Path:
     """A quarter of a megabyte that unpacks to a quarter of a gigabyte of zeros."""
-    array = npy(np.zeros(0, np.float32), shape=(2**26,)) if name.endswith(".npy") else b""
+    array = npy(np.zeros(0, np.float32), shape=((100_000 - 128) // 4,)) if name.endswith(".npy") else b""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         with file.open(name, "w") as out:
             out.write(array)
             for _ in range(16):
                 out.write(bytes(2**24))
-        file.writestr("config.json", "{}")
+        file.writestr("config.json", "{}".ljust(100_000))  # this one will not lie
     assert path.stat().st_size < 2**21
     return path
 
@@ -76,7 +76,7 @@ def test_a_bomb_that_lies_about_its_size_is_not_unpacked_further_than_it_claims(
     tmp_path: Path, name: str, member: str, reader: Callable[[Any], object]
 ) -> None:
     path = with_claimed_sizes(bomb(tmp_path / name, member), 100_000)
-    refused(reader, path, "is no complete", memory=2**26)
+    refused(reader, path, "Bad CRC-32", memory=2**26)  # not "MemoryError"
 
 
 def test_a_member_that_claims_more_or_less_than_it_has_is_refused(tmp_path: Path) -> None:
@@ -150,7 +150,17 @@ def test_an_endless_list_of_members_is_not_read(tmp_path: Path, monkeypatch: pyt
     path = zipped(tmp_path / "w.npz", {f"{k}.npy": npy(np.zeros(1)) for k in range(50)})
     monkeypatch.setattr(archive, "LARGEST_TEXT", 1000)
     monkeypatch.setattr(zipfile, "ZipFile", pytest.fail)
-    refused(weights.read_tensorflow, path, "bytes of them|of them a list of members: larger than any network")
+    refused(weights.read_tensorflow, path, r"its list of members has \d,\d\d\d bytes .* larger than any network")
+
+
+def test_a_last_record_that_hides_another_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = zipped(tmp_path / "w.npz", {"x.npy": npy(np.zeros(1))})
+    data = bytearray(path.read_bytes())
+    end = data.rfind(b"PK\x05\x06")
+    data[end + 16 : end + 20] = b"PK\x05\x06"  # in its field "where the list begins"
+    path.write_bytes(data)
+    monkeypatch.setattr(zipfile, "ZipFile", pytest.fail)
+    refused(weights.read_tensorflow, path, "it is no whole zip archive")
 
 
 def test_more_members_than_any_network_has_arrays_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +201,17 @@ def test_the_configuration_of_an_honest_file_is_read(keras: Any, tmp_path: Path)
     write_keras(tmp_path / "w.keras", keras_layers(keras, tiny=True), keras)
     with within_limits():
         assert len(weights.from_keras(tmp_path / "w.keras")) == 236
+
+
+def test_a_model_shorter_than_it_claims_is_not_filled_up_with_zeros(keras: Any, tmp_path: Path) -> None:
+    write_keras(tmp_path / "w.keras", keras_layers(keras, tiny=True), keras)
+    with zipfile.ZipFile(tmp_path / "w.keras") as file:
+        members = {info.filename: file.read(info) for info in file.infolist()}
+    path = zipped(tmp_path / "alone.keras", {"model.weights.h5": members["model.weights.h5"]})
+    with_claimed_sizes(path, len(members["model.weights.h5"]) + 8)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("config.json", members["config.json"])
+    refused(weights.from_keras, path, r"model\.weights\.h5 does not have the [\d,]+ bytes it claims")
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

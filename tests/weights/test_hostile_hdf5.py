@@ -82,6 +82,10 @@ def compressed(group: Any, name: str, folder: Path) -> None:
     group.create_dataset(name, data=np.zeros(2**24, np.float32), compression="gzip", chunks=(2**24,))
 
 
+def in_chunks(group: Any, name: str, folder: Path) -> None:
+    group.create_dataset(name, data=np.ones(4, np.float32), chunks=(4,))  # what is stored may unpack to anything
+
+
 def in_a_giant_chunk(group: Any, name: str, folder: Path) -> None:
     group.create_dataset(name, (1,), np.float32, maxshape=(None,), chunks=(2**29,))
 
@@ -120,11 +124,12 @@ INSTEAD: dict[Callable[[Any, str, Path], None], str] = {
     soft_loop: "0-gamma is a link to elsewhere",
     external_storage: "0-gamma are in another file",
     virtual: "0-gamma are in another file",
-    never_written: "0-gamma is compressed or not written",
+    never_written: "0-gamma is in chunks, compressed or not written",
     of_a_terabyte: "0-gamma or what precedes it claims 1,099,511",
     of_an_endless_shape: "0-gamma or what precedes it claims|is no complete Keras file",
-    compressed: "0-gamma is compressed or not written: Keras stores its 67,108,864 bytes plainly",
-    in_a_giant_chunk: "0-gamma is compressed or not written",
+    compressed: "0-gamma is in chunks, compressed or not written: Keras stores 67,108,864 bytes plainly",
+    in_chunks: "0-gamma is in chunks, compressed or not written",
+    in_a_giant_chunk: "0-gamma is in chunks, compressed or not written",
     of_texts: "0-gamma is no array of real numbers",
     of_complex_numbers: "0-gamma is no array of real numbers",
     of_integers: f"{LAYER} should hold floating-point numbers, it is int64",
