@@ -40,8 +40,8 @@ def predict(
         for size in sizes:
             x = upsample(images, size)
             for mirrored in mirrorings:
-                logits = _maps(net(x.flip(3))).flip(3) if mirrored else _maps(net(x))
-                total = total + upsample(logits, (h, w)).softmax(1)
+                logits = _maps(net(x.flip(3) if mirrored else x))
+                total = total + upsample(logits.flip(3) if mirrored else logits, (h, w)).softmax(1)
     return total / (len(scales) * len(mirrorings))
 
 

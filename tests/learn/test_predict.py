@@ -54,10 +54,19 @@ def test_the_images_are_left_alone_and_no_gradient_is_kept():
     assert x._version == 0
 
 
-def test_a_tiny_scale_still_leaves_one_pixel():
+def sizes_seen(x, **options):
     sizes = []
-    predict(lambda x: (sizes.append(tuple(x.shape[2:])), x)[1], torch.rand(1, 3, 9, 17), scales=(1e-9, 0.1))
-    assert sizes == [(1, 1), (1, 1), (1, 2), (1, 2)]
+    predict(lambda x: (sizes.append(tuple(x.shape[2:])), x)[1], x, **options)
+    return sizes
+
+
+def test_by_default_the_network_sees_the_authors_six_scales_and_each_mirrored():
+    sides = [17, 25, 33, 41, 49, 57]  # of 33
+    assert sizes_seen(torch.rand(1, 3, 33, 65)) == [(side, 2 * side - 1) for side in sides for _ in range(2)]
+
+
+def test_a_tiny_scale_still_leaves_one_pixel():
+    assert sizes_seen(torch.rand(1, 3, 9, 17), scales=(1e-9, 0.1), flip=False) == [(1, 1), (1, 2)]
 
 
 IMAGES = torch.zeros(1, 3, 9, 9)
