@@ -81,6 +81,7 @@ IMAGES = torch.zeros(1, 3, 9, 9)
         (IMAGES, {"scales": (1.0, float("inf"))}, ValueError, r"scales\[1\] must be positive and finite, got inf"),
         (IMAGES, {"scales": (float("nan"),)}, ValueError, r"scales\[0\] must be positive and finite, got nan"),
         (IMAGES, {"scales": (1e300,)}, ValueError, r"scales\[0\] = 1e\+300 makes"),
+        (IMAGES, {"scales": (1.7e308,)}, ValueError, r"scales\[0\] = 1\.7e\+308 makes more than 4,294,967,296 pixels of 9 x 9"),
         (IMAGES, {"scales": "0.5"}, TypeError, "scales must be a sequence of numbers.*got str"),
         (IMAGES, {"scales": b"\x01"}, TypeError, "scales must be a sequence of numbers.*got bytes"),
         (IMAGES, {"scales": ("0.5",)}, TypeError, r"scales\[0\] must be a number, got '0\.5'"),
