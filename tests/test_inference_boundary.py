@@ -84,6 +84,7 @@ def test_in_bfloat16_only_the_number_format_of_the_image_is_free():
     half = optimize_for_inference(floats(m.xception41(width=1 / 32)), dtype=torch.bfloat16)
     answers = [half(IMAGE.to(dtype)).high for dtype in (torch.float32, torch.float64, torch.bfloat16)]
     assert all(torch.equal(answer, answers[0]) and answer.dtype == torch.float32 for answer in answers)
+    assert torch.equal(half(x=IMAGE).high, answers[0])
     for what, error in (("channels", ValueError), ("integers", TypeError), ("no batch", ValueError)):
         with pytest.raises(error):
             half(BAD[what])
