@@ -39,6 +39,12 @@ def test_an_argument_that_may_be_missing_is_missing(block):
         fast(x, tap=True)
 
 
+def test_layers_that_take_one_image_without_a_batch_still_do():
+    net, x = floats(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())), torch.rand(3, 7, 7)
+    with torch.no_grad():
+        assert_same_answer(optimize_for_inference(net)(x), net(x))
+
+
 ASKED = {
     "InceptionV3": lambda: m.InceptionV3(10),
     "xception41": lambda: m.xception41(width=1 / 32),
