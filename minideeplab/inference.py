@@ -157,29 +157,30 @@ class FastConv2d(nn.Module):
         return self.rectify is not None
 
     def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight
         if self.folded and x.dim() != 4:
             raise ValueError(f"expected 4D input (got {x.dim()}D input)")  # as the batch norm would have said
-        if x.dim() != 4 or x.dtype != self.weight.dtype or not _has_onednn(x):
-            y = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        if x.dim() != 4 or x.dtype != weight.dtype or not _has_onednn(x):
+            y = F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
             return self.rectify(y) if self.rectify else y
-        if self.weight.is_inference():  # loaded or converted in inference mode: without a version, which the key below needs
+        if weight.is_inference():  # loaded or converted in inference mode: without a version, which the key below needs
             with torch.inference_mode(False):
-                self.weight = nn.Parameter(self.weight.clone(), requires_grad=False)
+                weight = self.weight = nn.Parameter(weight.clone(), requires_grad=False)
         rows, columns = self.padding
         if self.groups > 1 and columns > self.widest_padding:
             x, columns = F.pad(x, (columns, columns)), 0  # the same zeros, but now they are pixels of the map
         geometry = (rows, columns), self.stride, self.dilation, self.groups
-        key = (x.shape, x.dtype, self.weight._version)
+        key = (x.shape, x.dtype, weight._version)
         known = self.packed[0] == key
         # This operation is always oneDNN's (F.conv2d leaves a single image's 1 x 1 to a matrix product, half as fast on
         # some CPUs), and it rectifies a sum before it leaves the registers: ReLU costs no second pass over the map.
         y = torch.ops.mkldnn._convolution_pointwise(
-            x, self.packed[1] if known else self.weight, self.bias, *geometry, *IN_ONEDNN[self.rectify], "",
+            x, self.packed[1] if known else weight, self.bias, *geometry, *IN_ONEDNN[self.rectify], "",
         )
         if not known:
             # oneDNN wants the weights in blocks that depend on the size of the map, and would arrange them anew in every
             # call: on small images up to half of the time. A new size packs again, once its shape has been found right.
-            self.packed = (key, torch.ops.mkldnn._reorder_convolution_weight(self.weight, *geometry, x.shape))
+            self.packed = (key, torch.ops.mkldnn._reorder_convolution_weight(weight, *geometry, x.shape))
         return y
 
     def __getstate__(self) -> dict[str, Any]:

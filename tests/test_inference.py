@@ -150,6 +150,13 @@ def test_weights_are_packed_once_for_each_size():
     assert packs == [True, False, True, False]
 
 
+@pytest.mark.parametrize("block", [m.ConvBN(3, 8, 3), m.SeparableConv2d(3, 8), m.SameMaxPool2d()])
+def test_maps_lie_channels_last_from_the_first_layer_on(block):
+    answer = optimize_for_inference(block)(torch.rand(1, 3, 9, 9))
+    assert answer.is_contiguous(memory_format=torch.channels_last)
+    assert not answer.is_contiguous()
+
+
 @needs_onednn
 @pytest.mark.parametrize("rectify", [nn.ReLU(), nn.ReLU6(), nn.ReLU(inplace=True)])
 def test_a_rectifier_costs_no_second_pass(rectify):

@@ -39,6 +39,12 @@ def test_an_argument_that_may_be_missing_is_missing(block):
         fast(x, tap=True)
 
 
+def test_layers_that_take_one_image_without_a_batch_still_do():
+    net, x = floats(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())), torch.rand(3, 7, 7)
+    with torch.no_grad():
+        assert_same_answer(optimize_for_inference(net)(x), net(x))
+
+
 ASKED = {
     "InceptionV3": lambda: m.InceptionV3(10),
     "xception41": lambda: m.xception41(width=1 / 32),
@@ -50,6 +56,7 @@ BAD = {
     "channels last": IMAGE.permute(0, 2, 3, 1),
     "integers": (255 * IMAGE).byte(),
     "double precision": IMAGE.double(),
+    "half precision": IMAGE.bfloat16(),
     "no batch": IMAGE[0],
     "an empty batch": IMAGE[:0],
     "too small": IMAGE[:, :, :2, :2],
@@ -74,7 +81,7 @@ def test_bad_images_are_refused_in_the_same_words(name):
     for what, x in BAD.items():
         words = error_of(net, x)
         assert (words is None) == ((what, name) in {("too small", "xception41"), ("an empty batch", "a block")})
-        if name == "a block" and what in {"integers", "double precision", "an array"}:
+        if name == "a block" and what in {"integers", "double precision", "half precision", "an array"}:
             assert error_of(fast, x)  # torch has other words where there is a bias
         else:
             assert [error_of(optimized, x) for optimized in (fast, *copies)] == [words] * 3, what
@@ -84,6 +91,7 @@ def test_in_bfloat16_only_the_number_format_of_the_image_is_free():
     half = optimize_for_inference(floats(m.xception41(width=1 / 32)), dtype=torch.bfloat16)
     answers = [half(IMAGE.to(dtype)).high for dtype in (torch.float32, torch.float64, torch.bfloat16)]
     assert all(torch.equal(answer, answers[0]) and answer.dtype == torch.float32 for answer in answers)
+    assert torch.equal(half(x=IMAGE).high, answers[0])
     for what, error in (("channels", ValueError), ("integers", TypeError), ("no batch", ValueError)):
         with pytest.raises(error):
             half(BAD[what])

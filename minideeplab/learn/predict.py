@@ -32,16 +32,15 @@ def predict(
     if getattr(net, "training", False):
         raise ValueError("predict needs a network in evaluation mode: call .eval() on it first")
     (h, w), mirrorings, total = images.shape[2:], (False, True) if flip else (False,), torch.zeros(())
-    sizes = [(int((h - 1) * scale + 1), int((w - 1) * scale + 1)) for scale in scales]  # 513 -> 257, 385, ...: still 16k + 1
-    for number, size in enumerate(sizes):
-        if size[0] * size[1] > MOST:
-            raise ValueError(f"scales[{number}] = {scales[number]} makes more than {MOST:,} pixels of {h} x {w}")
+    for number, scale in enumerate(scales):
+        if ((h - 1) * scale + 1) * ((w - 1) * scale + 1) > MOST:
+            raise ValueError(f"scales[{number}] = {scale} makes more than {MOST:,} pixels of {h} x {w}")
     with torch.no_grad():
-        for size in sizes:
-            x = upsample(images, size)
+        for scale in scales:
+            x = upsample(images, (int((h - 1) * scale + 1), int((w - 1) * scale + 1)))  # 513 -> 257, 385, ...: still 16k + 1
             for mirrored in mirrorings:
-                logits = _maps(net(x.flip(3))).flip(3) if mirrored else _maps(net(x))
-                total = total + upsample(logits, (h, w)).softmax(1)
+                logits = _maps(net(x.flip(3) if mirrored else x))
+                total = total + upsample(logits.flip(3) if mirrored else logits, (h, w)).softmax(1)
     return total / (len(scales) * len(mirrorings))
 
 

@@ -54,10 +54,19 @@ def test_the_images_are_left_alone_and_no_gradient_is_kept():
     assert x._version == 0
 
 
-def test_a_tiny_scale_still_leaves_one_pixel():
+def sizes_seen(x, **options):
     sizes = []
-    predict(lambda x: (sizes.append(tuple(x.shape[2:])), x)[1], torch.rand(1, 3, 9, 17), scales=(1e-9, 0.1))
-    assert sizes == [(1, 1), (1, 1), (1, 2), (1, 2)]
+    predict(lambda x: (sizes.append(tuple(x.shape[2:])), x)[1], x, **options)
+    return sizes
+
+
+def test_by_default_the_network_sees_the_authors_six_scales_and_each_mirrored():
+    sides = [17, 25, 33, 41, 49, 57]  # of 33
+    assert sizes_seen(torch.rand(1, 3, 33, 65)) == [(side, 2 * side - 1) for side in sides for _ in range(2)]
+
+
+def test_a_tiny_scale_still_leaves_one_pixel():
+    assert sizes_seen(torch.rand(1, 3, 9, 17), scales=(1e-9, 0.1), flip=False) == [(1, 1), (1, 2)]
 
 
 IMAGES = torch.zeros(1, 3, 9, 9)
@@ -72,6 +81,7 @@ IMAGES = torch.zeros(1, 3, 9, 9)
         (IMAGES, {"scales": (1.0, float("inf"))}, ValueError, r"scales\[1\] must be positive and finite, got inf"),
         (IMAGES, {"scales": (float("nan"),)}, ValueError, r"scales\[0\] must be positive and finite, got nan"),
         (IMAGES, {"scales": (1e300,)}, ValueError, r"scales\[0\] = 1e\+300 makes"),
+        (IMAGES, {"scales": (1.7e308,)}, ValueError, r"scales\[0\] = 1\.7e\+308 makes more than 4,294,967,296 pixels of 9 x 9"),
         (IMAGES, {"scales": "0.5"}, TypeError, "scales must be a sequence of numbers.*got str"),
         (IMAGES, {"scales": b"\x01"}, TypeError, "scales must be a sequence of numbers.*got bytes"),
         (IMAGES, {"scales": ("0.5",)}, TypeError, r"scales\[0\] must be a number, got '0\.5'"),
