@@ -13,14 +13,11 @@ from torch import nn
 from minideeplab.checks import require_kind, require_positive
 from minideeplab.cost.receptive_field import Size
 from minideeplab.cost.table import Table
-from minideeplab.cost.trace import Call, run_on_meta
+from minideeplab.cost.trace import Row, run_on_meta
 
 CONVENTION = "MAC: one multiply-accumulate of a convolution or linear layer (2 FLOPs); params: without running statistics"
 KINDS = ("depthwise", "pointwise", "dense")
 UNKNOWN = "unknown: behind an operation of which minideeplab.cost.operators does not say what it reads"
-
-
-Row = Call  # a line of a report is a call of a layer
 
 
 @dataclass(frozen=True, repr=False)
@@ -126,8 +123,9 @@ def profile(model: nn.Module, *shapes: Sequence[int]) -> Report:
     """Run `model` once in evaluation mode on inputs of these shapes, and report every layer.
 
     The run takes place on a copy whose tensors are on the meta device: nothing is allocated, the model, its hooks and
-    its mode are left alone, and 4097 x 8193 costs no more than 65 x 65. Raises TypeError if `model` is no module, ValueError
-    if it cannot run on these shapes.
+    its mode are left alone, and 4097 x 8193 costs no more than 65 x 65. It may return tensors in lists, dicts and dataclasses;
+    the receptive field is then that of the one that sees most, and `unknown` if an object hides what it holds. Raises TypeError
+    if `model` is no module, ValueError if it cannot run on these shapes.
 
     >>> profile(nn.Conv2d(3, 8, 3), (1, 3, 5, 5)).macs
     1944
@@ -146,4 +144,4 @@ def profile(model: nn.Module, *shapes: Sequence[int]) -> Report:
         tried = " and ".join(str(tuple(shape)) for shape in shapes)
         raise ValueError(f"{type(model).__name__} cannot run on {tried}: {error}") from error
     sizes = tuple(tuple(shape) for shape in shapes)
-    return Report(type(model).__name__, sizes, run.calls, run.receptive_field, run.peak_bytes)
+    return Report(type(model).__name__, sizes, run.rows, run.receptive_field, run.peak_bytes)

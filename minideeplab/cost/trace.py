@@ -17,8 +17,12 @@ from minideeplab.cost.operators import seen_behind
 from minideeplab.cost.receptive_field import Size, widest
 
 
-class Call(NamedTuple):
-    """One call of one layer. `receptive_field` is in input pixels, its longer side, the maximum over paths."""
+class Row(NamedTuple):
+    """One call of one layer.
+
+    `receptive_field` is in input pixels, its longer side, the maximum over paths; `all` behind something that
+    reads the whole image, `unknown` behind an operation that `minideeplab.cost.operators` does not list.
+    """
 
     name: str
     kind: str
@@ -29,9 +33,9 @@ class Call(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What was seen: the calls in their order, the receptive field of what came out, the most bytes alive at once."""
+    """What was seen: a row for each call in their order, the receptive field of what came out, the most bytes alive at once."""
 
-    calls: tuple[Call, ...]
+    rows: tuple[Row, ...]
     receptive_field: Size
     peak_bytes: int
 
@@ -79,7 +83,7 @@ class _Trace(Watch):
 
     def __init__(self, model: nn.Module, inputs: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.calls: list[Call] = []
+        self.rows: list[Row] = []
         self.model, self.counted = model, set[int]()
         self.seen = {id(x): Seen.of_input(number, x.dim()) for number, x in enumerate(inputs)}
         self.alive: list[Tensor] = list(inputs)  # an id is unique only while its tensor lives
@@ -99,7 +103,7 @@ class _Trace(Watch):
         leaf = next(module.children(), None) is None
         if params or ran.macs or (leaf and self._met(output).fields != ran.sees.fields):
             shape = next((tuple(tensor.shape) for tensor in tensors_in(output)), ())
-            self.calls.append(Call(name, ran.kind or _kind_of(module), shape, params, ran.macs, self.sees(output)))
+            self.rows.append(Row(name, ran.kind or _kind_of(module), shape, params, ran.macs, self.sees(output)))
 
     def _count(self, module: nn.Module) -> int:
         own = [p for p in module._parameters.values() if p is not None and id(p) not in self.counted]
@@ -123,12 +127,12 @@ class _Trace(Watch):
         self.pieces.update(new)
         return new
 
-    def finish(self) -> list[Call]:
-        """The calls, and the modules that hold parameters and never ran."""
+    def finish(self) -> list[Row]:
+        """The rows, and the modules that hold parameters and never ran."""
         for name, module in self.model.named_modules():
             if params := self._count(module):
-                self.calls.append(Call(name or type(module).__name__, "never ran", (), params, 0, 0))
-        return self.calls
+                self.rows.append(Row(name or type(module).__name__, "never ran", (), params, 0, 0))
+        return self.rows
 
     def see(self, name: str, args: Sequence[Any], result: Any) -> None:
         """Its MACs go to the innermost module, what it sees and its memory to its results."""

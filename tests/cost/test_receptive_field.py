@@ -310,6 +310,10 @@ def layer(function):
     return nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), Apply(function))
 
 
+def conv2(kernel):
+    return nn.Conv2d(2, 2, kernel)
+
+
 class ChannelsLast(nn.Sequential):
     """Layers that want channels in the last dimension, and a convolution before them."""
 
@@ -340,6 +344,14 @@ EXACT = {  # what is known
     "nearest by a whole factor": nn.Sequential(layer(lambda x: F.interpolate(x, scale_factor=2)), nn.Conv2d(4, 1, 4)),
     "padded with mirrors": layer(lambda x: F.pad(x, (1, 0, 1, 0), mode="reflect")[:, :, 1:, 1:]),
     "a batch norm in place": layer(lambda x: F.leaky_relu_(x).mul_(2)),
+    "channels repeated, rolled, turned and picked": layer(
+        lambda x: x.repeat(1, 2, 1, 1).roll(1, 1).flip(1).index_select(1, torch.tensor([3, 0], device=x.device))
+    ),
+    "channels sorted and summed up": layer(lambda x: x.sort(1)[0].cumsum(1).cumprod(-3) + x.topk(2, 1)[0].sum(1, True)),
+    "channels taken apart": layer(lambda x: torch.cat([F.glu(x, 1), *x.split([1, 3], 1), torch.stack(x.unbind(1)[:2], 1)], 1)),
+    "a channel and a row from the end": nn.Sequential(conv2(1), Apply(lambda x: x.select(1, -1)[:, None] + x.select(2, -6).unsqueeze(2))),
+    "rows from the end": nn.Sequential(conv2(3), Apply(lambda x: x[:, :, -8:, :-2] + F.pad(x, (0, -2, -2, 0))), conv2(1)),
+    "a mean over channels": nn.Sequential(layer(lambda x: x.mean(1)), Apply(lambda x: x.unsqueeze(1)), nn.Conv2d(1, 2, 3)),
     "a repeated row": layer(lambda x: x[:, :, 5:6].expand(-1, -1, 12, -1) * 2.0),
     "a repeated row beside its image": nn.Sequential(nn.Conv2d(2, 4, 1), Apply(lambda x: x + x[:, :, :1])),
 }  # fmt: skip
