@@ -73,6 +73,12 @@ def error_of(net, x):
     return None
 
 
+def test_a_batch_norm_of_another_width_is_still_an_error():
+    net = floats(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(1)))
+    assert error_of(net, IMAGE)
+    assert error_of(net, IMAGE) == error_of(optimize_for_inference(net), IMAGE)
+
+
 @pytest.mark.parametrize("name", ASKED)
 def test_bad_images_are_refused_in_the_same_words(name):
     net = floats(ASKED[name]())
