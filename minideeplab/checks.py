@@ -5,7 +5,7 @@ Every error names the culprit, carries the numbers and says what to do.
 """
 
 from collections.abc import Sequence
-from math import isfinite
+from math import inf
 
 import torch
 from torch import Tensor, fx
@@ -65,7 +65,7 @@ def require_finite(**values: float) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TypeError(f"{name} must be a number, got {_short(value)}")
-        if not (isfinite(value) and value > 0):
+        if not 0 < value < inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")
 
 

@@ -48,7 +48,7 @@ class InceptionV3(nn.Module):
         self.classify = nn.Linear(2048, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_image(x, self.classify.weight.dtype, least=75)
+        check_image(x, next(self.parameters()).dtype, least=75)
         x = self.modules_8(self.modules_17(self.modules_35(self.stem(x))))  # (N, 2048, 8, 8) from 299 x 299
         x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, 2048)
         return self.classify(self.dropout(x))

@@ -81,7 +81,7 @@ class Xception(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The map before global pooling: (N, 2048, 10, 10) from 299 x 299 at output stride 32."""
-        check_image(x, self.classify.weight.dtype, least=7)
+        check_image(x, next(self.parameters()).dtype, least=7)
         return self.exit_flow(self.middle_flow(self.entry_flow(x)))
 
     def forward(self, x: Tensor) -> Tensor:
