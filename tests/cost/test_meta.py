@@ -152,6 +152,11 @@ def test_a_tensor_without_values_is_otherwise_the_same(x):
     assert x.layout != torch.strided or twin.stride() == x.stride()
 
 
+def test_maps_are_concatenated_along_the_batch_unless_told_otherwise():
+    x = torch.empty(2, 4, 9, 9, device="meta")
+    assert result_of(aten.cat.default, [[x, x]], {}).shape == torch.cat([x, x]).shape == (4, 4, 9, 9)
+
+
 OLD = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6)
 
 

@@ -349,7 +349,9 @@ EXACT = {  # what is known
     ),
     "channels sorted and summed up": layer(lambda x: x.sort(1)[0].cumsum(1).cumprod(-3) + x.topk(2, 1)[0].sum(1, True)),
     "channels taken apart": layer(lambda x: torch.cat([F.glu(x, 1), *x.split([1, 3], 1), torch.stack(x.unbind(1)[:2], 1)], 1)),
-    "a channel and a row from the end": nn.Sequential(conv2(1), Apply(lambda x: x.select(1, -1)[:, None] + x.select(2, -6).unsqueeze(2))),
+    "a channel and a row from the end": nn.Sequential(
+        conv2(1), Apply(lambda x: x.select(1, -1)[:, None] + x.select(2, -6).unsqueeze(2))
+    ),
     "rows from the end": nn.Sequential(conv2(3), Apply(lambda x: x[:, :, -8:, :-2] + F.pad(x, (0, -2, -2, 0))), conv2(1)),
     "a mean over channels": nn.Sequential(layer(lambda x: x.mean(1)), Apply(lambda x: x.unsqueeze(1)), nn.Conv2d(1, 2, 3)),
     "a repeated row": layer(lambda x: x[:, :, 5:6].expand(-1, -1, 12, -1) * 2.0),

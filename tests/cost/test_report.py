@@ -241,6 +241,7 @@ def test_grouping_adds_up_and_keeps_what_comes_out():
     assert (flows.params, flows.macs) == (blocks.params, blocks.macs) == (report.params, report.macs)
     assert [row.shape for row in flows.rows[:3]] == [(1, 728, 19, 19), (1, 728, 19, 19), (1, 2048, 10, 10)]
     assert len(blocks.rows) > len(flows.rows)
+    assert [row.kind for row in flows.rows] == ["module", "module", "module", "linear"]
 
 
 def test_text_markdown_and_html_carry_every_row_the_total_and_the_convention():
