@@ -4,21 +4,34 @@ Convention: MAC = one multiply-accumulate (a FLOP count is twice as large). Bias
 count nothing. `params` are weights without bias; at stride 1 with same padding each is used once per output pixel.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from minideeplab.checks import require_positive
 
 
-class Cost(NamedTuple):
-    """Learned weights, and multiply-accumulates for one image."""
+@dataclass(frozen=True, order=True)
+class Cost:
+    """Learned weights, and multiply-accumulates for one image: costs add up, and unpack as `params, macs`.
+
+    >>> sum([Cost(9, 90), Cost(4, 40)])
+    Cost(params=13, macs=130)
+    """
 
     params: int
     macs: int
 
     def __add__(self, other: object) -> "Cost":
+        if other == 0 and not isinstance(other, Cost):  # where `sum` begins
+            return self
         if not isinstance(other, Cost):
             return NotImplemented
         return Cost(self.params + other.params, self.macs + other.macs)
+
+    __radd__ = __add__
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((self.params, self.macs))
 
 
 def convolution(c_in: int, c_out: int, kernel: int, height: int, width: int, *, groups: int = 1) -> Cost:

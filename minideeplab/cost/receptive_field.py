@@ -8,10 +8,10 @@ fractions of a step and puts a new grid on top. Where branches meet, the paths o
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from math import lcm, prod
+from math import gcd, lcm, prod
 from typing import Literal, NamedTuple
 
-Size = int | Literal["all"]
+Size = int | Literal["all", "unknown"]
 
 
 class Grid(NamedTuple):
@@ -30,6 +30,49 @@ class Grid(NamedTuple):
         return (Grid(top.ratio * self.ratio, top.parts, first, last),)
 
 
+def window(kernel: int, *, stride: int = 1, dilation: int = 1, padding: int = 0) -> Grid:
+    """A convolution or a pooling; `padding` is that before the map."""
+    return Grid(stride, 1, -padding, (kernel - 1) * dilation - padding)
+
+
+def transposed(kernel: int, *, stride: int = 1, dilation: int = 1, padding: int = 0) -> Grid | None:
+    """A transposed convolution: pixel i reads from (i + padding - extent) / stride, rounded up, to (i + padding) / stride.
+
+    None if there are pixels between its taps that no tap reaches: which pixels another layer reads is then no interval.
+    """
+    if stride > kernel or (min(stride, dilation) > 1 and kernel > 1):
+        return None
+    return Grid(1, stride, padding - (kernel - 1) * dilation + stride - 1, padding)
+
+
+def linear(before: int, after: int, *, corners: bool) -> Grid:
+    """Two neighbors are read, one where the grids coincide."""
+    if corners:
+        parts = max(after - 1, 1)
+        return _lowest_terms(Grid(before - 1, parts, 0, parts - 1))
+    return _lowest_terms(Grid(2 * before, 2 * after, before - after, before + after - 1))
+
+
+def nearest(before: int, after: int) -> Grid:
+    """One pixel is read."""
+    return _lowest_terms(Grid(before, after))
+
+
+def nearest_exact(before: int, after: int) -> Grid:
+    """One pixel is read, that under the middle of the new one."""
+    return _lowest_terms(Grid(2 * before, 2 * after, before, before))
+
+
+def bins(before: int, after: int) -> Grid:
+    """Adaptive pooling: bin i reads from i * before / after, rounded down, to (i + 1) * before / after, rounded up."""
+    return _lowest_terms(Grid(before, after, 0, before - 1))
+
+
+def _lowest_terms(grid: Grid) -> Grid:
+    common = gcd(grid.ratio, grid.parts)
+    return Grid(grid.ratio // common, grid.parts // common, grid.first // common, grid.last // common)
+
+
 class Path(NamedTuple):
     """Grids from the bottom to the top, and which of a model's inputs lies below them."""
 
@@ -45,40 +88,68 @@ class Path(NamedTuple):
 
 
 class Field(NamedTuple):
-    """What one pixel of a map can see along one axis: the paths that lead to it, or the whole image.
+    """What one pixel of a map can see along one axis: the paths that lead to it, the whole image, or nobody knows what.
+
+    No path at all is a constant, which sees nothing. The whole image stays the whole image whatever comes behind it.
 
     >>> look, dilated = Grid(last=2), Grid(last=24)  # three taps side by side, and three taps 12 apart
     >>> Field().through(look._replace(ratio=2)).through(look).size()
     7
-    >>> merge([Field(), Field().through(dilated)]).size(), Field().whole().size()
-    (25, 'all')
+    >>> merge([Field(), Field().through(dilated)]).size(), Field().whole().size(), Field().lost().through(look).size()
+    (25, 'all', 'unknown')
     """
 
     paths: frozenset[Path] = frozenset([Path()])
     everything: bool = False
+    unknown: bool = False
 
     def through(self, grid: Grid) -> "Field":
-        """Behind a layer that reads as `grid` says."""
+        """The field behind a layer of which pixel i reads the pixels that `grid` names."""
+        if self.everything or self.unknown:
+            return self
         paths = (path._replace(grids=(*path.grids[:-1], *grid.behind(path.grids[-1]))) for path in self.paths)
         return self._replace(paths=frozenset(paths))
 
     def whole(self) -> "Field":
-        """Behind a mean over the whole map."""
-        return self._replace(everything=True)
+        """The field behind a layer that reads the whole axis, such as a mean."""
+        return Field(everything=True) if self.paths else self
+
+    def lost(self) -> "Field":
+        """The field behind a layer of which nobody knows what it reads."""
+        return Field(unknown=True) if self.paths and not self.everything else self
 
     def size(self, pixels: int = 1) -> Size:
-        """Input pixels from the first to the last that any path reads, as if the image had no border; or `all`.
+        """Input pixels from the first to the last that any path reads, as if the image had no border; or `all`, `unknown`.
 
         It is that of the pixel that sees most, in a map of so many `pixels`: behind an upsampling they differ.
         """
+        if self.everything or self.unknown:
+            return "all" if self.everything else "unknown"
         inputs = {path.source for path in self.paths}
         sizes = (_hull([path for path in self.paths if path.source == source], pixels) for source in inputs)
-        return "all" if self.everything else max(sizes)
+        return max(sizes, default=0)
+
+
+CONSTANT = Field(frozenset())
+
+
+def widest(sizes: Iterable[Size]) -> Size:
+    """The largest of several sizes: `all` is larger than any number, and may be what `unknown` hides.
+
+    >>> widest([3, 7]), widest([3, "unknown"]), widest(["unknown", "all"])
+    (7, 'unknown', 'all')
+    """
+    sizes = list(sizes)
+    if "all" in sizes or "unknown" in sizes:
+        return "all" if "all" in sizes else "unknown"
+    return max((size for size in sizes if isinstance(size, int)), default=0)
 
 
 def merge(fields: Iterable[Field]) -> Field:
     """Where branches are added or concatenated. Paths that differ only in what their last grid reads become their hull."""
     fields = set(fields)
+    if any(field.everything or field.unknown for field in fields):
+        return Field(everything=True) if any(field.everything for field in fields) else Field(unknown=True)
     hulls: dict[tuple[Path, Grid], Path] = {}
     for path in (path for field in fields for path in field.paths):
         *below, top = path.grids
@@ -86,7 +157,7 @@ def merge(fields: Iterable[Field]) -> Field:
         known = hulls.get(key, path).grids[-1]
         top = top._replace(first=min(top.first, known.first), last=max(top.last, known.last))
         hulls[key] = path._replace(grids=(*below, top))
-    return Field(frozenset(hulls.values()), any(field.everything for field in fields))
+    return Field(frozenset(hulls.values()))
 
 
 def _hull(paths: Sequence[Path], pixels: int) -> int:

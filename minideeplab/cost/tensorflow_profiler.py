@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from minideeplab.checks import require_positive
 from minideeplab.cost.meta import Watch
-from minideeplab.cost.report import meta_twin
+from minideeplab.cost.trace import meta_twin, number_format
 
 
 class MultiplyAdds(NamedTuple):
@@ -57,7 +57,7 @@ def tf_multiply_adds(
         scaled = [int((side - 1) * scale + 1) for side in (height, width)]
         try:
             with torch.no_grad(), profiler:
-                logits = twin(torch.empty(1, 3, *scaled, device="meta"))
+                logits = twin(torch.empty(1, 3, *scaled, dtype=number_format(twin), device="meta"))
         except Exception as error:
             raise ValueError(f"{type(net).__name__} cannot run on (1, 3, {scaled[0]}, {scaled[1]}): {error}") from error
         if not isinstance(logits, Tensor) or logits.dim() != 4:

@@ -22,12 +22,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.benchmark import Timer
 
 from minideeplab.checks import require_positive
-from minideeplab.cost.report import CONVENTION, MACS, tensors_in
+from minideeplab.cost.report import CONVENTION
 from minideeplab.cost.table import Table
+from minideeplab.cost.trace import MACS, number_format, tensors_in
 
 SIDE = 1024  # of the square matrices whose product shows the peak
 MAP = (1, 256, 64, 64)  # and the map whose 3 x 3 convolution, a product too, is faster where torch's two libraries differ
 COPIED = 2**27  # bytes, more than most caches hold
+MOST_THREADS = 1024  # the operating system refuses more, some time later and without a word
 LEAST = 0.5  # seconds for each of the three
 KINDS = {
     "native_batch_norm": "batch norm",
@@ -45,6 +47,8 @@ KINDS = {
 @dataclass(frozen=True)
 class Spread:
     """A measured quantity: the quartiles of several runs (a quarter of them lay below the first, half below the second).
+
+    They are interpolated between runs: those of three runs lie halfway from the middle one to the fastest and the slowest.
 
     >>> Spread.of([0.012, 0.011, 0.015, 0.013, 0.012], "s")
     12.0 ms (12.0 to 13.0)
@@ -167,7 +171,7 @@ def measure(
     if devices != {"cpu"}:
         raise ValueError(f"measure times the CPU, and the network is on {', '.join(sorted(devices))}: call .cpu() first")
     net = copy.deepcopy(net).eval()
-    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+    dtype = number_format(net)
     inputs = [torch.rand(*shape).to(dtype) for shape in shapes]
     machine = machine or roofline(dtype=dtype, threads=threads)
     watched: list[list[_Timed]] = []
@@ -220,7 +224,8 @@ def _times(run: Callable[[], Tensor], threads: int) -> list[float]:
 
 
 def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    """Names the memory behind a tensor; weights that oneDNN has packed do not say where they lie, and have no views."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else id(tensor)
 
 
 def _by_kind(watched: Sequence[Sequence[_Timed]], machine: Roofline) -> Iterator[KindRow]:
@@ -243,6 +248,8 @@ def _threads(threads: int | None) -> Iterator[int]:
     before = torch.get_num_threads()
     if threads is not None:
         require_positive(threads=threads)
+        if threads > MOST_THREADS:
+            raise ValueError(f"threads must be at most {MOST_THREADS:,}, got {threads:,}: use one for each core, or None")
         torch.set_num_threads(threads)
     try:
         yield torch.get_num_threads()

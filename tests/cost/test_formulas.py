@@ -83,7 +83,12 @@ def test_the_stops_of_the_dial(segments):
 
 
 def test_costs_add_up_and_add_to_nothing_else():
-    assert Cost(1, 2) + Cost(3, 4) == Cost(4, 6)
+    assert Cost(1, 2) + Cost(3, 4) == Cost(4, 6) == sum([Cost(1, 2), Cost(3, 4)])
+    params, macs = Cost(1, 2)
+    assert (params, macs, repr(Cost(1, 2))) == (1, 2, "Cost(params=1, macs=2)")
+    assert Cost(1, 2) != (1, 2)
+    with pytest.raises(TypeError):
+        operator.add(Cost(1, 2), 1)
     with pytest.raises(TypeError):
         operator.add(Cost(1, 2), (3, 4))
 

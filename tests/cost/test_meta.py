@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minideeplab.cost import shapes
-from minideeplab.cost.report import tensors_in
+from minideeplab.cost import meta
 from minideeplab.cost.meta import result_of, without_values
+from minideeplab.cost.trace import tensors_in
 
 aten = torch.ops.aten
 small = st.integers(0, 3)
@@ -44,7 +44,7 @@ def described(func: Any, args: Any) -> Any:
 
 @st.composite
 def calls(draw: Any) -> tuple[Any, list[Any]]:
-    name, x = draw(st.sampled_from(sorted(shapes._RULES))), draw(maps())
+    name, x = draw(st.sampled_from(sorted(meta._RULES))), draw(maps())
     c = x.shape[1]
 
     def like(*shape: int) -> torch.Tensor:
@@ -123,7 +123,7 @@ def test_a_result_is_what_torch_makes(call):
     assert ours[:kept] == torchs[:kept]
 
 
-@pytest.mark.parametrize("name", sorted(shapes._RULES))
+@pytest.mark.parametrize("name", sorted(meta._RULES))
 def test_every_rule_answers_where_it_can(name, monkeypatch):
     """Not vacuous: for a plain call of each, torch is not asked."""
     x = torch.empty(2, 4, 9, 9, device="meta")

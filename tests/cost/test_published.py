@@ -108,9 +108,9 @@ def test_table_3_of_xception_measured_an_inception_v3_that_no_paper_describes():
     with torch.device("meta"):
         net = InceptionV3()
         modules_35 = [Inception35(192, pooled=32), Inception35(256, pooled=32), Inception35(256, pooled=32)]
-        modules_17 = [ReductionTo17(256), Inception17(128, in_channels=736), Inception17(160), Inception17(160)]
-        last_17 = Inception17(192)
-        last_17.towers[2][0] = Inception17(160).towers[2][0]  # 768 -> 160
+        modules_17 = [ReductionTo17(256), Inception17(736, 128), Inception17(768, 160), Inception17(768, 160)]
+        last_17 = Inception17(768, 192)
+        last_17.towers[2][0] = Inception17(768, 160).towers[2][0]  # 768 -> 160
         last_17.towers[2][1].conv = nn.Conv2d(160, 192, (7, 1), bias=False)  # 160 -> 192
     port = nn.ModuleList([net.stem, *modules_35, *modules_17, last_17, net.modules_8])
     biases = sum(module.out_channels for module in port.modules() if isinstance(module, nn.Conv2d))

@@ -1,5 +1,6 @@
 """Receptive fields: what `profile` derives is what impulses and gradients measure on the network itself."""
 
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
 
@@ -29,8 +30,7 @@ from minideeplab import (
     xception71,
 )
 from minideeplab.cost import profile
-from minideeplab.cost.receptive_field import Field
-from minideeplab.cost.operators import bilinear, bins, nearest, window
+from minideeplab.cost.receptive_field import Field, bins, linear, nearest, nearest_exact, transposed, window
 from minideeplab.geometry import Step, receptive_field
 
 SIZE = 97  # = 3 x 32 + 1: an odd map with room for a field of half its size and both kinds of upsampling
@@ -111,7 +111,7 @@ NETS = {
     "a slice that starts late": Branches(Apply(lambda x: x[:, :, 7:, 7:]), Apply(lambda x: x[:, :, :-7, :-7])),
     "transposed": nn.Sequential(conv(3, stride=2), nn.ConvTranspose2d(1, 1, 3, 2, 1, bias=False), conv(3)),
     "transposed by 4": nn.Sequential(conv(3, stride=4), nn.ConvTranspose2d(1, 1, 4, 4, bias=False), conv(3, padding=1)),
-    "transposed with holes": nn.Sequential(conv(3, stride=2), nn.ConvTranspose2d(1, 1, 1, 2, bias=False), conv(3)),
+    "transposed and dilated": nn.Sequential(conv(3, stride=2), nn.ConvTranspose2d(1, 1, 3, dilation=2, bias=False), conv(3)),
     "nested corners": nn.Sequential(conv(3, stride=4, padding=1), resize(SIZE, "corners")),
     "nested corners, then a convolution": nn.Sequential(conv(1, stride=4), resize(SIZE, "corners"), conv(3)),
     "corners that do not nest": nn.Sequential(conv(3, stride=4, padding=1), resize(60, "corners"), conv(3, padding=1)),
@@ -134,11 +134,11 @@ def test_field_of_a_network_is_what_impulses_measure(name):
 BLOCKS = {
     "Inception35": (Inception35(8, 1), 8),
     "ReductionTo17": (ReductionTo17(8), 8),
-    "Inception17": (Inception17(1, 8), 8),
+    "Inception17": (Inception17(8, 1), 8),
     "ReductionTo8": (ReductionTo8(8), 8),
     "Inception8": (Inception8(8), 8),
     "XceptionBlock": (XceptionBlock(2, [2, 2], stride=2), 2),
-    "XceptionBlock, stride traded": (XceptionBlock(2, [2, 2], stride=2, step=Step(1, 2)), 2),
+    "XceptionBlock, stride traded": (XceptionBlock(2, [2, 2], stride=Step(2, traded=True, dilation=2)), 2),
     "AlignedBlock": (AlignedBlock(2, [2, 2, 2], stride=2), 2),
     "Bottleneck, twice": (resnet101(width=1e-9).stages[0][:2], 1),
     "PyramidPooling": (PyramidPooling(2, bins=(9, 16)), 2),
@@ -228,10 +228,24 @@ def test_grids_read_the_pixels_that_their_definitions_name(before, after, data):
     def reach(grid):
         return next(iter(Field().through(grid).paths)).reach(i)
 
-    assert reach(bilinear(before, after, corners=True)) == (floor(corner), ceil(corner))
-    assert reach(bilinear(before, after, corners=False)) == (floor(center), ceil(center))
+    assert reach(linear(before, after, corners=True)) == (floor(corner), ceil(corner))
+    assert reach(linear(before, after, corners=False)) == (floor(center), ceil(center))
     assert reach(nearest(before, after)) == (i * before // after,) * 2
+    middle = Fraction(2 * i + 1, 2) * Fraction(before, after)
+    assert reach(nearest_exact(before, after)) == (floor(middle),) * 2
     assert reach(bins(before, after)) == (i * before // after, ceil(Fraction((i + 1) * before, after)) - 1)
+
+
+@given(kernel=st.integers(1, 5), stride=st.integers(1, 4), dilation=st.integers(1, 3), padding=st.integers(0, 3))
+def test_a_transposed_convolution_has_a_grid_if_every_pixel_is_reached_by_taps_side_by_side(kernel, stride, dilation, padding):
+    grid = transposed(kernel, stride=stride, dilation=dilation, padding=padding)
+    taps = [tap * dilation for tap in range(kernel)]
+    for i in range(20, 20 + stride):
+        read = sorted((i + padding - tap) // stride for tap in taps if (i + padding - tap) % stride == 0)
+        if grid:
+            assert next(iter(Field().through(grid).paths)).reach(i) == (read[0], read[-1])
+            assert stride == 1 or read == list(range(read[0], read[-1] + 1))
+    assert grid or stride > 1
 
 
 def test_only_a_mean_over_everything_sees_all():
@@ -259,3 +273,192 @@ def test_each_input_counts_its_own_pixels():
     """The decoder's high map is coarser than its low one: a span of the one cannot be laid beside a span of the other."""
     report = profile(Decoder(2, 2, channels=2, low_channels=1, refine=1), (1, 2, 129, 129), (1, 2, 33, 33))
     assert report.receptive_field == 3
+
+
+def test_branches_of_unlike_strides_are_followed_over_the_whole_map():
+    """Pixels drift apart by unequal steps: one period of the rounding does not show the widest span."""
+    net = Branches(conv(3, stride=4, padding=1), conv(3, stride=16, padding=1), aligned=True)
+    assert profile(net, (1, 1, 62, 62)).receptive_field == measured(net, size=62, other=62) == 27
+
+
+# ---- right or unknown: never a small number
+
+
+def span(net: nn.Module, size: int, channels: int = 2, dims: int = 2) -> int:
+    """The widest span of input pixels along any axis that changes one element of the result, by trying each pixel.
+
+    Random weights and inputs in double precision; every axis that is not the one tried has `size` pixels too.
+    """
+    net = net.double().eval()
+    x = torch.randn(1, channels, *[size] * dims, dtype=torch.float64)
+    with torch.no_grad():
+        before = net(x).flatten()
+        widest = 0
+        for axis in range(2, 2 + dims):
+            changed = []
+            for pixel in range(size):
+                nudge = torch.zeros_like(x)
+                nudge.select(axis, pixel).normal_()
+                changed.append((net(x + nudge).flatten() - before).abs() > 1e-12)
+            for seen in torch.stack(changed, 1)[torch.stack(changed).any(0)]:
+                places = seen.nonzero().flatten()
+                widest = max(widest, int(places[-1] - places[0]) + 1)
+    return widest
+
+
+def layer(function):
+    return nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), Apply(function))
+
+
+class ChannelsLast(nn.Sequential):
+    """Layers that want channels in the last dimension, and a convolution before them."""
+
+    def forward(self, x):
+        return super().forward(F.pad(x, (1, 0)).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def nhwc(module):
+    return nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), ChannelsLast(module))
+
+
+EXACT = {  # what is known
+    "softmax over channels": layer(lambda x: x.softmax(1)),
+    "layer norm of channels last": nhwc(nn.LayerNorm(4)),
+    "linear layer of channels last": nhwc(nn.Linear(4, 3)),
+    "linear layer of channels last, then a convolution": nn.Sequential(nhwc(nn.Linear(4, 4)), nn.Conv2d(4, 1, 3)),
+    "tokens and back": layer(lambda x: F.conv2d(x.flatten(2).relu().view_as(x), torch.ones(1, 4, 3, 3).to(x))),
+    "transposed axes": layer(lambda x: F.conv2d(x.transpose(2, 3), torch.ones(1, 4, 5, 1).to(x))),
+    "pixel shuffle": nn.Sequential(layer(lambda x: F.pixel_shuffle(x, 2)), nn.Conv2d(1, 1, 3)),
+    "pixel unshuffle": nn.Sequential(layer(lambda x: F.pixel_unshuffle(x, 2)), nn.Conv2d(16, 1, 2)),
+    "normalized channels": layer(lambda x: F.normalize(x, dim=1)),
+    "chunks": layer(lambda x: torch.cat([part.sigmoid() for part in x.chunk(2, 1)][::-1], 1)),
+    "stack": nn.Sequential(layer(lambda x: torch.stack([x, -x], 2).amax(2)), Apply(lambda x: torch.stack([x, x], -1).sum(-1))),
+    "squeeze and excitation": layer(lambda x: x.select(1, 0).unsqueeze(1) * x),
+    "local response": nn.Sequential(layer(lambda x: x.clamp(0, 6) * F.hardsigmoid(x)), nn.Conv2d(4, 1, 2)),
+    "area": layer(lambda x: F.interpolate(x, size=(5, 7), mode="area")),
+    "nearest, exact": nn.Sequential(layer(lambda x: F.interpolate(x, size=7, mode="nearest-exact")), nn.Conv2d(4, 1, 2)),
+    "nearest by a whole factor": nn.Sequential(layer(lambda x: F.interpolate(x, scale_factor=2)), nn.Conv2d(4, 1, 4)),
+    "padded with mirrors": layer(lambda x: F.pad(x, (1, 0, 1, 0), mode="reflect")[:, :, 1:, 1:]),
+    "a batch norm in place": layer(lambda x: F.leaky_relu_(x).mul_(2)),
+    "a repeated row": layer(lambda x: x[:, :, 5:6].expand(-1, -1, 12, -1) * 2.0),
+    "a repeated row beside its image": nn.Sequential(nn.Conv2d(2, 4, 1), Apply(lambda x: x + x[:, :, :1])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_what_is_known_is_what_a_nudge_of_every_pixel_changes(name):
+    found = profile(EXACT[name], (1, 2, 12, 12)).receptive_field
+    assert found == span(EXACT[name], 12)
+
+
+WHOLE = {
+    "group norm": layer(lambda x: F.group_norm(x, 2)),
+    "instance norm": layer(F.instance_norm),
+    "layer norm of the map": layer(lambda x: F.layer_norm(x, x.shape[1:])),
+    "batch norm that keeps no statistics": layer(lambda x: F.batch_norm(x, None, None, training=True)),
+    "softmax over rows": layer(lambda x: x.softmax(2)),
+    "log softmax over columns": layer(lambda x: x.log_softmax(-1)),
+    "softmax over all pixels": layer(lambda x: x.flatten(2).softmax(-1)),
+    "cumulative sum": layer(lambda x: x.cumsum(3)),
+    "variance": layer(lambda x: x - x.var((2, 3), keepdim=True)),
+    "maximum of a bin": layer(lambda x: F.adaptive_max_pool2d(x, 1)),
+    "flattened": layer(lambda x: F.linear(x.flatten(1), torch.ones(3, 4 * 12 * 12).to(x))),
+    "attention": layer(lambda x: F.scaled_dot_product_attention(*[x.flatten(2).transpose(1, 2)] * 3)),
+    "linear layer over columns": layer(lambda x: F.linear(x, torch.ones(3, 12).to(x))),
+    "squeezed and excited": layer(lambda x: x * F.linear(x.mean((2, 3)), torch.ones(4, 4).to(x))[:, :, None, None].sigmoid()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_sees_the_whole_map_says_all(name):
+    assert profile(WHOLE[name], (1, 2, 12, 12)).receptive_field == "all"
+    assert span(WHOLE[name], 12) >= 10  # a maximum may never lie at the border
+
+
+UNKNOWN = {
+    "roll": layer(lambda x: x + x.roll(1, 2)),
+    "roll of everything": layer(lambda x: x.roll(3)),
+    "flip": layer(lambda x: x + x.flip(3)),
+    "turned by a quarter": layer(lambda x: x + x.rot90(1, (2, 3))),
+    "added to its own transpose": layer(lambda x: x + x.transpose(2, 3)),
+    "added to its own flattened transpose": layer(lambda x: x.flatten(2) + x.transpose(2, 3).flatten(2)),
+    "halves of a row": layer(lambda x: x.flatten(1)[:, :100] + x.flatten(1)[:, 100:200]),
+    "split rows": layer(lambda x: sum(x.split(6, 2))),
+    "split into blocks": layer(lambda x: x.view(1, 4, 2, 6, 12).sum(2)),
+    "concatenated rows": layer(lambda x: F.conv2d(torch.cat([x, x], 2), torch.ones(1, 4, 3, 3).to(x))),
+    "repeated rows": layer(lambda x: x.repeat(1, 1, 2, 1)[:, :, 5:17]),
+    "strided": layer(lambda x: x.contiguous().as_strided((1, 4, 6, 6), (576, 144, 24, 1), 7)),
+    "gathered": layer(lambda x: x.gather(2, torch.zeros(1, 4, 3, 12, dtype=torch.long, device=x.device))),
+    "indexed": layer(lambda x: x[:, :, torch.tensor([5, 1, 7], device=x.device)]),
+    "picked": layer(lambda x: x.index_select(3, torch.tensor([5, 1], device=x.device)) + x[..., :2]),
+    "grid sample": layer(lambda x: F.grid_sample(x, x[:, :2].permute(0, 2, 3, 1).tanh(), align_corners=False)),
+    "unfold": layer(lambda x: F.unfold(x, 3)),
+    "fold": layer(lambda x: F.fold(x.flatten(2)[..., :81].repeat(1, 4, 1)[:, :8], (10, 10), 2)),
+    "windows": layer(lambda x: x.unfold(2, 3, 1).amax(-1)),
+    "bicubic": layer(lambda x: F.interpolate(x, size=17, mode="bicubic")),
+    "antialiased": layer(lambda x: F.interpolate(x, size=5, mode="bilinear", antialias=True)),
+    "antialiased bicubic": layer(lambda x: F.interpolate(x, size=5, mode="bicubic", antialias=True)),
+    "nearest by an odd factor": layer(lambda x: F.interpolate(x, scale_factor=1.45)),
+    "circular padding": layer(lambda x: F.pad(x, (1, 1, 1, 1), mode="circular")),
+    "written into a part": layer(lambda x: torch.zeros_like(x).index_put((torch.tensor(0, device=x.device),), x[0])),
+    "written through a view": layer(lambda x: _written(x)),
+    "transposed with holes": nn.Sequential(conv(3, stride=2), nn.ConvTranspose2d(1, 1, 1, 2, bias=False), conv(3)),
+    "transposed, with holes between taps": nn.Sequential(conv(3), nn.ConvTranspose2d(1, 1, 3, 2, dilation=2, bias=False)),
+    "a kernel made of the image": layer(lambda x: F.conv2d(x, x[:, :, :3, :3])),
+}  # fmt: skip
+
+
+def _written(x):
+    target = torch.zeros_like(x)
+    target[:, :, 3:].copy_(x[:, :, :-3])
+    return target + x
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_moves_pixels_in_a_way_that_is_not_listed_is_unknown(name):
+    channels = 1 if name.startswith("transposed") else 2
+    head = nn.Sequential(UNKNOWN[name], Apply(lambda x: x.relu() + 1))
+    report = profile(head, (1, channels, 12, 12))
+    assert report.receptive_field == report.rows[-1].receptive_field == "unknown"
+    assert span(head, 12, channels) >= 1
+
+
+def test_one_and_three_axes_count_as_two_do():
+    flat = nn.Sequential(nn.Conv1d(2, 3, 5), nn.MaxPool1d(2), nn.ReLU(), nn.Conv1d(3, 1, 3, dilation=2), nn.AvgPool1d(2))
+    deep = nn.Sequential(nn.Conv3d(2, 3, (5, 1, 3)), nn.MaxPool3d(2), nn.Conv3d(3, 1, (2, 1, 1)), nn.AvgPool3d((1, 2, 2)))
+    grown = nn.Sequential(nn.Conv3d(2, 1, 3, 2, 1), nn.Upsample(scale_factor=2, mode="trilinear"), nn.Conv3d(1, 1, 3))
+    for net, size, dims in ((flat, 40, 1), (deep, 12, 3), (grown, 12, 3)):
+        assert profile(net, (1, 2, *[size] * dims)).receptive_field == span(net, size, dims=dims) > 3
+
+
+def test_an_unbatched_map_is_no_small_number():
+    assert profile(conv(3), (1, 9, 9)).receptive_field == "unknown"
+
+
+@dataclass
+class Result:
+    logits: torch.Tensor
+    more: object
+
+
+class Opaque:
+    def __init__(self, logits):
+        self.logits = logits
+
+
+def test_a_result_of_many_tensors_sees_what_the_one_does_that_sees_most():
+    def many(x):
+        return {"low": x, "high": [(F.avg_pool2d(x, 3), None)], "rest": Result(F.max_pool2d(x, 5, 1), {"size": 3})}
+
+    assert profile(Apply(many), (1, 1, 9, 9)).receptive_field == 5
+    assert profile(Apply(lambda x: [x, x.mean()]), (1, 1, 9, 9)).receptive_field == "all"
+
+
+@pytest.mark.parametrize("wrap", [Opaque, lambda x: Result(x, Opaque(x)), lambda x: [x, {"a": Opaque(x)}], lambda x: None])
+def test_a_result_that_hides_its_tensors_is_unknown(wrap):
+    assert profile(nn.Sequential(conv(3), Apply(wrap)), (1, 1, 9, 9)).receptive_field == "unknown"
+
+
+def test_what_does_not_depend_on_the_image_sees_nothing_of_it():
+    assert profile(Apply(lambda x: torch.ones_like(x) * 2), (1, 1, 9, 9)).receptive_field == 0
+    assert profile(Apply(lambda x: x + torch.ones_like(x)), (1, 1, 9, 9)).receptive_field == 1

@@ -24,7 +24,8 @@ from minideeplab import (
     xception65,
     xception71,
 )
-from minideeplab.cost import compare, profile
+from minideeplab.cost import compare, profile, tf_multiply_adds
+from minideeplab.cost.trace import MACS
 
 NETS = {
     "inception_v3": lambda: InceptionV3(),
@@ -263,3 +264,86 @@ def test_networks_side_by_side_with_ratios_to_the_first():
     assert (dense["sees"], separable["sees"]) == ("3", "3")
     assert (separable["depthwise"], separable["pointwise"]) == ("52.9%", "47.1%")
     assert "multiply-accumulate" in table.caption
+
+
+def test_shares_of_the_compared_add_up_whatever_the_kinds():
+    nets = {
+        "segments": nn.Conv2d(8, 8, 3, groups=4),
+        "head": nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)),
+    }
+    table = compare({name: profile(net, (1, 8, 9, 9)) for name, net in nets.items()})
+    kinds = table.header[5 : table.header.index("sees")]
+    assert kinds == ["depthwise", "pointwise", "dense", "grouped", "linear"]
+    assert [[float(cell.rstrip("%")) for cell in row[5:10]] for row in table.rows] == [[0, 0, 0, 100, 0], [0, 0, 0, 0, 100]]
+    assert "depthwise, pointwise, dense, grouped, linear: shares of the MACs" in table.caption
+    assert compare({"dense": profile(nn.Conv2d(8, 8, 3), (1, 8, 9, 9))}).header[5:9] == [
+        "depthwise",
+        "pointwise",
+        "dense",
+        "sees",
+    ]
+
+
+def test_a_table_says_what_its_words_mean_and_only_where_it_has_them():
+    image, somewhere = nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.Conv2d(8, 8, 3), Rolled())
+    for net, word, hint in ((image, "whole image", False), (somewhere, "unknown", True), (nn.Conv2d(8, 8, 3), "3", False)):
+        report = profile(net, (1, 8, 9, 9))
+        for table in (report.table(), compare({"one": report})):
+            column = table.header.index("sees")
+            assert word in [row[column] for row in table.rows]
+            assert table.numeric()[column]
+            assert ("unknown: behind an operation of which" in table.caption) == hint
+
+
+class Rolled(nn.Module):
+    def forward(self, x):
+        return x.roll(1, 2)
+
+
+class Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+PRODUCTS = {
+    "baddbmm": lambda x: torch.baddbmm(x.new_ones(3, 4, 4), x, x.transpose(1, 2)),
+    "einsum": lambda x: torch.einsum("nij,nkj->nik", x, x),
+    "attention": lambda x: nn.functional.scaled_dot_product_attention(x, x, x[..., :2]),
+    "matmul": lambda x: x @ x.new_ones(6, 5),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_are_counted_as_torch_counts_them(name):
+    function = PRODUCTS[name]
+    with FlopCounterMode(display=False) as counter:
+        function(torch.randn(3, 4, 6, device="meta"))
+    assert 2 * profile(Function(function), (3, 4, 6)).macs == counter.get_total_flops() > 0
+
+
+def test_products_that_torch_does_not_count_are_counted_by_hand():
+    products = {
+        3 * 4 * 6 * 4: lambda x: torch.addbmm(x.new_ones(4, 4), x, x.transpose(1, 2)),
+        4 * 6: lambda x: torch.mv(x[0], x[0, 0]),
+        4 * 5: lambda x: torch.addmv(x[0, :, 0], x[0, :, :5], x[0, 0, :5]),
+        6: lambda x: torch.dot(x[0, 0], x[0, 1]),
+    }
+    for macs, function in products.items():
+        assert profile(Function(function), (3, 4, 6)).macs == macs
+
+
+@pytest.mark.parametrize("way", ["flash_attention_for_cpu", "flash_attention", "efficient_attention"])
+def test_a_fused_attention_is_counted_as_its_two_products(way):
+    query, key, value = torch.empty(2, 3, 5, 8), torch.empty(2, 3, 7, 8), torch.empty(2, 3, 7, 6)
+    assert MACS[f"_scaled_dot_product_{way}"]([query, key, value], None) == ("linear", 2 * 3 * (5 * 8 * 7 + 5 * 7 * 6))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_networks_of_any_number_format_are_counted_the_same(dtype):
+    single, other = DeepLabV3(xception41(width=1 / 8), 5), DeepLabV3(xception41(width=1 / 8), 5).to(dtype)
+    assert profile(other, (1, 3, 65, 65)).rows == profile(single, (1, 3, 65, 65)).rows
+    assert tf_multiply_adds(other, 65) == tf_multiply_adds(single, 65)

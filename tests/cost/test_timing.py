@@ -15,6 +15,7 @@ from torch.utils.benchmark import Measurement, TaskSpec
 from minideeplab import DeepLabV3Plus, SeparableConv2d, xception65
 from minideeplab.cost import profile
 from minideeplab.cost.timing import Measured, Roofline, Spread, measure, roofline
+from minideeplab.inference import optimize_for_inference
 
 SPREAD = r"[\d.]+ [TGMkmµn]?(s|%|FLOP/s|B/s) \([\d.]+ to [\d.]+\)"
 MACHINE = Roofline(Spread((1e9, 2e9, 4e9), "FLOP/s", 5), Spread((1e9, 1e10, 1e11), "B/s", 7), 1, torch.float32)
@@ -146,6 +147,18 @@ def test_macs_by_kind_are_those_of_the_report():
     assert "resizing" in {row.kind for row in measured.rows}
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="the fast path's own operations are oneDNN's")
+def test_an_optimized_network_is_timed_with_the_macs_and_kinds_of_the_original():
+    """Its wide paddings are pixels of the map, its batch norms are gone, its weights are packed where nobody can look."""
+    net, shape = DeepLabV3Plus(xception65(width=0.125), 5).eval(), (1, 3, 65, 65)
+    rows = measure(optimize_for_inference(net), shape, runs=3, machine=MACHINE, threads=1).rows
+    report = profile(net, shape)
+    assert {row.kind: row.macs for row in rows if row.macs} == {
+        kind: sum(row.macs for row in report.rows if row.kind == kind) for kind in ("dense", "depthwise", "pointwise")
+    }
+    assert "batch norm" not in {row.kind for row in rows}
+
+
 def test_time_goes_where_the_work_is():
     net = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU())
     rows = measure(net, (1, 64, 96, 96), runs=5, machine=MACHINE, threads=1).rows
@@ -227,6 +240,7 @@ def test_without_tqdm_it_measures_in_silence(monkeypatch, capfd):
         (nn.ReLU(), [], {}, "needs the shape of the input"),
         (nn.Conv2d(1, 1, 1, device="meta"), [(1, 1, 4, 4)], {}, "the network is on meta"),
         (nn.ReLU(), [(1, 1, 4, 4)], {"threads": 0}, "threads must be at least 1, got 0"),
+        (nn.ReLU(), [(1, 1, 4, 4)], {"threads": 10**9}, "threads must be at most 1,024, got 1,000,000,000: use one"),
         (nn.ReLU(), [(1, 1, 4, 4)], {"threads": 2}, "measured with 1 threads and the network with 2"),
     ],
 )
