@@ -1,27 +1,25 @@
-"""Anybody's file of weights -> a network that runs: `translate` and `network_for`, and the command `convert`."""
+"""Anybody's file of weights -> a network that runs: the command `convert`, and `open_network` for those that ask one."""
 
 import argparse
-import sys
+import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from minideeplab import weights
-from minideeplab.networks.aligned_xception import xception41, xception65, xception71
-from minideeplab.networks.backbone import Backbone
-from minideeplab.networks.classifier import Classifier
+from minideeplab.cli.arguments import Commands, add_command, check_output, note
+from minideeplab.cli.models import MODELS, build, recognize
 from minideeplab.networks.deeplab import DeepLabV3, DeepLabV3Plus
-from minideeplab.networks.inception_v3 import InceptionV3
-from minideeplab.networks.resnet import ResNet
-from minideeplab.networks.xception import Xception
+from minideeplab.weights.file_limits import plain, reading
 
+LARGEST_LABELS = 2**20  # bytes
 VOC = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
+)
 
 
 def translate(source: Path) -> weights.State:
@@ -31,8 +29,7 @@ def translate(source: Path) -> weights.State:
     if source.suffix in (".h5", ".hdf5", ".keras"):
         return weights.from_keras(source)
     if source.suffix == ".safetensors":
-        state = weights.read(source)
-        return weights.from_torchvision(state) if "convs.0.0.weight" in state else weights.from_timm(state)
+        return weights.from_timm(weights.read(source))
     if source.suffix in (".pt", ".pth", ".bin", ".pkl"):
         raise ValueError(
             f"{source} is a pickle, which may run code when read: where you trust it, write its state dict as safetensors "
@@ -42,55 +39,23 @@ def translate(source: Path) -> weights.State:
     raise ValueError(f"{source}: expected {kinds}")
 
 
-def network_for(state: Mapping[str, Tensor], *, output_stride: int | None = None, device: str = "cpu") -> nn.Module:
-    """The network whose arrays these are, with fresh weights; names and shapes tell all but the output stride.
+def network_of(state: Mapping[str, Tensor], about: Mapping[str, str], path: Path, **asked: Any) -> tuple[nn.Module, str]:
+    """The network of these arrays, on the meta device, and its description as JSON: what `about` says, or what names tell.
 
-    Left open, it is 32 for a classifier and 16 for DeepLab. A ResNet gets the multi-grid (1, 2, 4) of the published ones.
+    Arrays are compared with it, so it is whole; only the last layer may be missing.
     """
-    if "classify.weight" not in state:
-        raise ValueError("these weights have no last layer (classify.weight): they know features, but no classes")
-    classes, channels = state["classify.weight"].shape[:2]
-
-    def count(place: str) -> int:
-        depth = place.count(".") + 1
-        return len({name.split(".")[depth] for name in state if name.startswith(f"{place}.")})
-
-    with torch.device(device):
-        if "stem.0.conv.weight" in state:
-            return InceptionV3(classes)
-        if "entry_flow.0.conv.weight" in state:
-            return Xception(classes, output_stride=output_stride or 32)
-        widest = state.get("backbone.exit_flow.3.pointwise.weight", state.get("backbone.stages.3.0.expand.conv.weight"))
-        if widest is None:
-            raise ValueError(f"these are not the arrays of a network this library has: {', '.join(list(state)[:3])}, ...")
-        segments = "aspp.project.conv.weight" in state
-        stride, width = output_stride or (16 if segments else 32), len(widest) / 2048
-        backbone: Backbone
-        if count("backbone.stages"):
-            units = [count(f"backbone.stages.{i}") for i in range(4)]
-            grid = (1, 2, 4) if segments and units[3] == 3 else (1,) * units[3]
-            backbone = ResNet(units, output_stride=stride, multi_grid=grid, width=width)
-        else:
-            deep, more = count("backbone.middle_flow") == 16, count("backbone.entry_flow") == 5
-            backbone = (xception71 if more else xception65 if deep else xception41)(output_stride=stride, width=width)
-        separable = "aspp.branches.2.depthwise.weight" in state
-        if not segments:
-            return Classifier(backbone, classes)
-        if "decoder.reduce.conv.weight" not in state:
-            return DeepLabV3(backbone, classes, channels=channels, separable=separable)
-        low, refine = len(state["decoder.reduce.conv.weight"]), count("decoder.refine")
-        return DeepLabV3Plus(backbone, classes, channels=channels, low_channels=low, refine=refine, separable=separable)
-
-
-def label_names(classes: int, labels: str, *, segments: bool) -> list[str]:
-    """One name for each class: the lines of `labels`, or VOC's for 21 segmented classes, or numbers."""
-    known = VOC if segments and classes == len(VOC) else [f"class {k}" for k in range(classes)]
-    names = labels.splitlines() or list(known)
-    if len(names) == classes - 1:  # the authors' ImageNet classifiers put the background first
-        names = ["background", *names]
-    if len(names) != classes:
-        raise ValueError(f"{len(names)} labels for {classes} classes: one name a line, as many as classes")
-    return names
+    try:
+        known = json.loads(about["network"]) if "network" in about else None
+        name, options = recognize(state) if known is None else (known.pop("name"), known)
+        if not isinstance(name, str) or name not in MODELS:
+            raise ValueError(f"its header names {name!r}, no network of this library")
+        options |= asked
+        net = build(name, **options)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} holds no network that can be built: {error}") from error
+    last = {name: value for name, value in net.state_dict().items() if name.startswith("classify.")}
+    check(net, dict(state) if last.keys() & state.keys() else {**state, **last}, path)
+    return net, json.dumps({"name": name, **MODELS[name].options, **options})
 
 
 def check(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -99,36 +64,85 @@ def check(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         raise ValueError(f"{path} holds no complete {type(net).__name__}: {len(wrong)} arrays do not fit, first: {wrong[0]}")
 
 
-def open_network(path: Path, *, segments: bool, output_stride: int | None = None) -> tuple[nn.Module, list[str]]:
-    """The network in a file that `convert` or `weights.save` wrote, and the names of its classes."""
-    state = weights.read(path)
-    net = network_for(state, output_stride=output_stride)
-    if isinstance(net, DeepLabV3 | DeepLabV3Plus) != segments:
+def is_deeplab(net: nn.Module) -> bool:
+    """Whether it answers for every pixel."""
+    return isinstance(net, DeepLabV3 | DeepLabV3Plus)
+
+
+def label_names(net: nn.Module, classes: int, labels: str) -> list[str]:
+    """One name for each class: the lines of `labels`, or VOC's for 21 segmented classes, or numbers."""
+    names = labels.splitlines() or (VOC if is_deeplab(net) and classes == len(VOC) else [f"class {k}" for k in range(classes)])
+    if len(names) == classes - 1:  # the authors' ImageNet classifiers put the background first
+        names = ["background", *names]
+    if len(names) != classes:
+        raise ValueError(f"{len(names)} labels for {classes} classes: one name a line, as many as classes")
+    return [plain(name, 100) for name in names]
+
+
+def open_network(path: Path, *, segments: bool, **asked: Any) -> tuple[nn.Module, list[str]]:
+    """The network in a file that `convert` or `weights.save` wrote, on the meta device, and the names of its classes."""
+    header = weights.describe(path)
+    if "classify.weight" not in header:
+        raise ValueError(f"{path} has no last layer (classify.weight): it knows features, but no classes")
+    net, _ = network_of(header, header.about, path, **asked)
+    if is_deeplab(net) != segments:
         other = "classify" if segments else "segment"
         raise ValueError(f"{path} holds a {type(net).__name__}: that one is for the command {other}")
+    return net, label_names(net, len(header["classify.weight"]), header.about.get("labels", ""))
+
+
+def fill(net: nn.Module, path: Path) -> nn.Module:
+    """The network of `open_network` with its numbers, in evaluation mode."""
+    state = weights.read(path)
     check(net, state, path)
+    net.to_empty(device="cpu")
+    for buffer in net.buffers():
+        buffer.zero_()  # also those that no file has to bring
     weights.load(net, state)
-    return net.eval(), label_names(len(state["classify.weight"]), state.about.get("labels", ""), segments=segments)
+    return net.eval()
+
+
+def read_labels(path: Path | None) -> str:
+    """The names of the classes, one a line; nothing without a file."""
+    if path is None:
+        return ""
+    with reading(path, "list of names"), path.open("rb") as file:
+        text = file.read(LARGEST_LABELS + 1)
+        if len(text) > LARGEST_LABELS:
+            raise ValueError(f"it has more than {LARGEST_LABELS:,} bytes")
+        return text.decode().strip()
 
 
 def run_convert(arguments: argparse.Namespace) -> int:
     """`convert SOURCE -o FILE`: what it is on stdout, what was left out on stderr."""
-    target = arguments.output
-    if target.exists() and not arguments.force:
-        raise ValueError(f"{target} exists already: name another with -o, or add --force")
-    state = translate(arguments.source)
-    labels = arguments.labels.read_text(encoding="utf-8").strip() if arguments.labels else ""
-    description = f"{'Xception' if 'entry_flow.0.conv.weight' in state else 'network'} without classes"
+    source, target = arguments.source, arguments.output
+    check_output(target, arguments.force, source, Path(f"{source}.index"), *filter(None, [arguments.labels]))
+    labels, state = read_labels(arguments.labels), translate(source)
+    net, network = network_of(state, {}, source)
+    description = f"{type(net).__name__} without classes"
     if "classify.weight" in state:
-        net = network_for(state, device="meta")
-        check(net, state, arguments.source)
-        names = label_names(len(state["classify.weight"]), labels, segments=isinstance(net, DeepLabV3 | DeepLabV3Plus))
+        classes = len(label_names(net, len(state["classify.weight"]), labels))
         params = sum(value.numel() for value in net.parameters())
-        description = f"{type(net).__name__}, {len(names)} classes, {params:,} parameters"
-    about = {"minideeplab": description, "source": arguments.source.name, "labels": labels}
+        description = f"{type(net).__name__}, {classes} classes, {params:,} parameters"
+    about = {"minideeplab": description, "source": source.name, "labels": labels, "network": network}
     weights.save(state, target, about=about, overwrite=arguments.force)
     if state.ignored:
         kinds = Counter(name.rpartition("/")[2] for name in state.ignored)
-        print("left out:", ", ".join(f"{kind} ({times})" for kind, times in kinds.items()), file=sys.stderr)
-    print(f"{target}: {description}")
+        note(f"left out: {', '.join(f'{kind} ({times})' for kind, times in kinds.items())}")
+    print(plain(f"{target}: {description}", 600))
     return 0
+
+
+def add_commands(commands: Commands) -> None:
+    """`convert`."""
+    convert = add_command(
+        commands, run_convert, "Bring other people's weights under this library's names, as safetensors",
+        "model.ckpt-30000 -o deeplab.safetensors\n"
+        "xception.keras -o xception.safetensors --labels imagenet_classes.txt\n"
+        "timm_xception65.safetensors -o xception65.safetensors --force",
+    )
+    kinds = "TensorFlow checkpoint prefix or .npz; Keras .h5 or .keras; .safetensors of timm or torchvision"
+    convert.add_argument("source", type=Path, metavar="SOURCE", help=kinds)
+    convert.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the safetensors file to write")
+    convert.add_argument("--labels", type=Path, metavar="FILE", help="names of the classes, one a line, kept with the weights")
+    convert.add_argument("--force", action="store_true", help="overwrite FILE if it exists")

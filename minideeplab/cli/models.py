@@ -1,132 +1,141 @@
-"""From a name on the command line to a network, what it is fed, and what it costs."""
+"""The names that the command line knows: what each builds, with which options; and back, from arrays to name and options."""
 
-import argparse
-import inspect
-import os
-import pkgutil
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
-from difflib import get_close_matches
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from minideeplab.blocks.aspp import ASPP
 from minideeplab.blocks.decoder import Decoder
-from minideeplab.cost import Report, profile, tf_multiply_adds
+from minideeplab.blocks.extreme import ExtremeInception, SimplifiedInception
+from minideeplab.blocks.separable import SeparableConv2d
+from minideeplab.checks import require_kind
+from minideeplab.geometry import same_padding
+from minideeplab.networks.aligned_xception import xception41, xception65, xception71
+from minideeplab.networks.classifier import Classifier
 from minideeplab.networks.deeplab import DeepLabV3, DeepLabV3Plus
+from minideeplab.networks.inception_v3 import InceptionV3
+from minideeplab.networks.resnet import ResNet, resnet101
+from minideeplab.networks.xception import Xception
 
-# The options of the models: keyword of a builder -> what the command line calls it.
-FLAGS = {
-    "classes": "--classes", "output_stride": "--output-stride", "dense": "--dense", "inputs": "--in", "outputs": "--out",
-    "kernel": "--kernel", "rate": "--rate", "towers": "--towers",
-}  # fmt: skip
+MOST_REFINED = 9  # 3 x 3 convolutions in a decoder; table 2 tries three
 
 
 class Model(NamedTuple):
-    """What a name stands for: the usual size of its input, and a builder whose keywords are the options that apply."""
+    """A name's usual size of input, its builder, and the options that it takes, with their defaults."""
 
     size: int
     build: Callable[..., nn.Module]
+    options: Mapping[str, Any]
 
 
-class Subject(NamedTuple):
-    """A model that was asked for, what it is fed, and what it costs. The network is on the meta device, unless a user's."""
-
-    name: str
-    net: nn.Module
-    size: tuple[int, int]
-    shapes: list[tuple[int, ...]]
-    report: Report
-
-    def facts(self) -> dict[str, Any]:
-        """What JSON says about it."""
-        (height, width), report = self.size, self.report
-        facts: dict[str, Any] = {
-            "model": self.name,
-            "size": height if height == width else [height, width],
-            "params": report.params,
-            "macs": report.macs,
-            "shares": {kind: float(report.share(kind)) for kind in dict.fromkeys(row.kind for row in report.rows if row.macs)},
-            "receptive_field": report.receptive_field,
-            "peak_bytes": report.peak_bytes,
-        }
-        if isinstance(self.net, DeepLabV3 | DeepLabV3Plus):
-            facts["tf_multiply_adds"] = tf_multiply_adds(self.net, self.size).total
-        return facts
+def classifier(make: Callable[..., Any], *, classes: int, **body: Any) -> nn.Module:
+    """A backbone as it is trained on ImageNet."""
+    return Classifier(make(**body), classes)
 
 
-def given(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of the models that stand on the command line."""
-    return {name: getattr(args, name) for name in FLAGS if getattr(args, name) is not None}
+def deeplab(head: Callable[..., nn.Module], make: Callable[..., Any], *, classes: int, dense: bool, **rest: Any) -> nn.Module:
+    """DeepLabV3 or V3+ on a backbone; separable unless `dense`."""
+    require_kind(bool, dense=dense)
+    if "refine" in rest and rest["refine"] > MOST_REFINED:
+        raise ValueError(f"refine must be at most {MOST_REFINED}, got {rest['refine']}")
+    body = {option: rest.pop(option) for option in ("output_stride", "width", "multi_grid") if option in rest}
+    return head(make(**body), classes, separable=not dense, **rest)
 
 
-def subjects(models: Mapping[str, Model], names: Sequence[str], args: argparse.Namespace) -> list[Subject]:
-    """Build and profile them. An option that applies to none of them is an error: silence would be a wrong answer."""
-    options = given(args)
-    for name in names:
-        if name not in models and ":" not in name:
-            near = get_close_matches(name.lower(), models, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ValueError(f"unknown model {name!r}: {hint}Known are {', '.join(models)}, or module.path:callable")
-    for option in options:
-        if not any(option in applicable(models, name) for name in names):
-            raise ValueError(f"{FLAGS[option]} does not apply to {' or '.join(names)}")
-    size = args.size or (models[names[0]].size if names[0] in models else 513,) * 2
-    found = []
-    for name in dict.fromkeys(names):
-        with users_code(name):
-            net = build(models, name, options, "meta")
-            shapes = inputs_of(net, size, options if ":" in name else {})
-            found.append(Subject(name, net, size, shapes, profile(net, *shapes)))
-    return found
+def conv(*, inputs: int, outputs: int, kernel: int, rate: int = 1) -> nn.Module:
+    """A standard convolution like those inside the other blocks: it keeps the size and has no bias."""
+    return nn.Conv2d(inputs, outputs, kernel, padding=same_padding(kernel, rate), dilation=rate, bias=False)
 
 
-def applicable(models: Mapping[str, Model], name: str) -> set[str]:
-    """The options of a model; a user's own has but the channels of its input."""
-    return set(inspect.signature(models[name].build).parameters) if name in models else {"inputs"}
+def block(size: int, build: Callable[..., nn.Module]) -> Model:
+    """A block takes the keywords of its builder."""
+    return Model(size, build, {name: parameter.default for name, parameter in signature(build).parameters.items()})
 
 
-def build(models: Mapping[str, Model], name: str, options: Mapping[str, Any], device: str) -> nn.Module:
-    """The network of a name. On the meta device it takes neither memory nor time; a user's is built as the user builds it."""
-    if name in models:
-        own = {key: value for key, value in options.items() if key in applicable(models, name)}
-        try:
-            with torch.device(device):
-                return models[name].build(**own)
-        except RuntimeError as error:  # more bytes than torch can count
-            raise ValueError(f"{name} cannot be that large: {error}") from error
-    sys.path.insert(0, os.getcwd())  # `python -m` has it, the installed command has not
-    thing = pkgutil.resolve_name(name)
-    net = thing if isinstance(thing, nn.Module) else thing()
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"expected a torch.nn.Module, got {type(net).__name__}")
-    return net
+def grid(name: str, *rates: int) -> dict[str, Any]:
+    """The multi-grid of a ResNet, which is the only backbone that has one."""
+    return {"multi_grid": rates} if name.startswith("resnet") else {}
 
 
-def inputs_of(net: nn.Module, size: tuple[int, int], options: Mapping[str, Any]) -> list[tuple[int, ...]]:
-    """The shapes that a network is fed: an image, a map of its own channels, or for the decoder a fine and a coarse map."""
-    height, width = size
-    if isinstance(net, Decoder):
-        return [(1, net.in_low, height, width), (1, net.in_high, -(-height // 4), -(-width // 4))]
-    return [(1, options.get("inputs", getattr(net, "in_channels", 3)), height, width)]
+BACKBONES: dict[str, Callable[..., Any]] = {
+    "xception41": xception41, "xception65": xception65, "xception71": xception71,
+    "resnet50": partial(ResNet, [3, 4, 6, 3]), "resnet101": resnet101,
+}
+BODY = {"output_stride": 16, "width": 1.0}
+V3 = BODY | {"classes": 21, "dense": False, "channels": 256}
+
+MODELS = {
+    "inception_v3": Model(299, lambda classes: InceptionV3(classes), {"classes": 1000}),
+    "xception":     Model(299, lambda classes, output_stride: Xception(classes, output_stride=output_stride),
+                          {"classes": 1000, "output_stride": 32}),
+    **{name: Model(513, make, BODY | grid(name, 1, 1, 1)) for name, make in BACKBONES.items()},
+    **{f"classifier-{name}": Model(299, partial(classifier, make), BODY | {"output_stride": 32, "classes": 1000}
+                                   | grid(name, 1, 1, 1)) for name, make in BACKBONES.items()},
+    **{f"deeplabv3-{name}": Model(513, partial(deeplab, DeepLabV3, make), V3 | grid(name, 1, 2, 4))
+       for name, make in BACKBONES.items()},
+    **{f"deeplabv3plus-{name}": Model(513, partial(deeplab, DeepLabV3Plus, make), V3 | {"low_channels": 48, "refine": 2}
+                                      | grid(name, 1, 2, 4)) for name, make in BACKBONES.items()},
+    "conv":      block(33, lambda inputs=192, outputs=192, kernel=3: conv(inputs=inputs, outputs=outputs, kernel=kernel)),
+    "atrous":    block(33, lambda inputs=192, outputs=192, kernel=3, rate=2:
+                       conv(inputs=inputs, outputs=outputs, kernel=kernel, rate=rate)),
+    "inception": block(33, lambda inputs=192, outputs=192, kernel=3, towers=3:
+                       SimplifiedInception(inputs, outputs, towers=towers, kernel_size=kernel)),
+    "extreme":   block(33, lambda inputs=192, outputs=192, kernel=3: ExtremeInception(inputs, outputs, kernel_size=kernel)),
+    "separable": block(33, lambda inputs=192, outputs=192, kernel=3, rate=1:
+                       SeparableConv2d(inputs, outputs, kernel, dilation=rate)),
+    "aspp":      block(33, lambda inputs=2048, outputs=256, rate=6, dense=False:
+                       ASPP(inputs, outputs, rates=(rate, 2 * rate, 3 * rate), separable=not dense)),
+    "decoder":   block(129, lambda inputs=256, outputs=256, dense=False:
+                       Decoder(inputs, outputs, channels=outputs, separable=not dense)),
+}
 
 
-@contextmanager
-def users_code(name: str) -> Iterator[None]:
-    """What a user's code prints goes to standard error; what it raises becomes a line that says what and where."""
-    if ":" not in name:
-        yield
-        return
+def build(name: str, device: str = "meta", **options: Any) -> nn.Module:
+    """The network of a name; options left out have their defaults. On the meta device it takes neither memory nor time."""
+    model = MODELS[name]
+    if unknown := sorted(options.keys() - model.options.keys()):
+        raise ValueError(f"{name} has no option {unknown[0]!r}: it takes {', '.join(model.options)}")
     try:
-        with redirect_stdout(sys.stderr):
-            yield
-    except (Exception, SystemExit) as error:
-        cause = error.__cause__ or error
-        elsewhere = {Path(str(module)).parent for module in (__file__, torch.__file__, pkgutil.__file__)}
-        frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(cause.__traceback__)]
-        own = [f" ({path.name}, line {line})" for path, line in frames if path.is_file() and elsewhere.isdisjoint(path.parents)]
-        raise ValueError(f"{name} failed: {type(cause).__name__}: {cause}{own[-1] if own else ''}") from error
+        with torch.device(device):
+            return model.build(**{**model.options, **options})
+    except (RuntimeError, OverflowError) as error:  # more bytes than torch can count
+        raise ValueError(f"{name} cannot be that large: {error}") from error
+
+
+def recognize(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
+    """The name and the options of the network whose arrays these are: names and shapes tell all but output stride and rates.
+
+    Those stay at their defaults, a ResNet's multi-grid at that of the published ones. What is not recognized, or lacks
+    the array that tells, is a ValueError. Whether the arrays are complete only a comparison (`weights.misfits`) says.
+    """
+
+    def length(name: str) -> int:
+        if name not in state or not state[name].dim():
+            raise ValueError(f"these are not the arrays of a network this library has: no {name} to measure it by")
+        return state[name].shape[0]
+
+    def count(place: str) -> int:
+        return len({name.split(".")[place.count(".") + 1] for name in state if name.startswith(f"{place}.")})
+
+    options: dict[str, Any] = {"classes": length("classify.weight")} if "classify.weight" in state else {}
+    if "stem.0.conv.weight" in state:
+        return "inception_v3", options
+    if "entry_flow.0.conv.weight" in state:
+        return "xception", options
+    if count("backbone.stages"):
+        name, widest = "resnet101" if count("backbone.stages.2") > 6 else "resnet50", "backbone.stages.3.0.expand.conv.weight"
+    else:
+        deep, more = count("backbone.middle_flow") > 8, count("backbone.entry_flow") > 3
+        name, widest = "xception71" if more else "xception65" if deep else "xception41", "backbone.exit_flow.3.pointwise.weight"
+    options["width"] = length(widest) / 2048
+    if "aspp.project.conv.weight" not in state:
+        return f"classifier-{name}", options
+    options |= {"channels": length("aspp.project.conv.weight"), "dense": "aspp.branches.2.depthwise.weight" not in state}
+    if "decoder.reduce.conv.weight" not in state:
+        return f"deeplabv3-{name}", options
+    options |= {"low_channels": length("decoder.reduce.conv.weight"), "refine": count("decoder.refine")}
+    return f"deeplabv3plus-{name}", options

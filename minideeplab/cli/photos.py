@@ -1,11 +1,11 @@
-"""A photo in, an answer out: `classify`, `segment`, and the commands `convert`, `classify` and `segment`.
+"""A photo in, an answer out: the commands `classify` and `segment`, and how a photo is read and a picture drawn.
 
 Resizing and padding are those under which the authors' weights were trained and shown.
 """
 
 import argparse
 import importlib
-import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minideeplab.checks import require_positive
-from minideeplab.cli.files import open_network, run_convert
+from minideeplab.cli.arguments import Commands, add_command, check_output, note, whole
+from minideeplab.cli.costs import check_room
+from minideeplab.cli.files import fill, open_network
+from minideeplab.cost import profile
+from minideeplab.image import from_pixels, on_grid
+from minideeplab.weights.file_limits import reading
+from minideeplab.weights.replacement import replace_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+MOST_PIXELS, LONGEST_SIDE = 2**26, 12_000  # of a photo: 200 MB of RGB
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+MOST_ROWS = 64  # of a legend
 
 
 def pillow(part: str) -> Any:
@@ -31,22 +41,34 @@ def pillow(part: str) -> Any:
 
 
 def read_photo(path: str | Path) -> "Image":
-    """An RGB image, turned upright as its EXIF tag asks."""
+    """An RGB image, turned upright as its EXIF tag asks; what is transparent shows white. ValueError if it is none.
+
+    The size that it declares is checked before a pixel is decoded. 16 bits of gray are scaled to 8, of 32 nobody knows how.
+    """
     images, operations = pillow("Image"), pillow("ImageOps")
-    try:
+    with reading(Path(path), "photo"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of what is refused or converted here
         with images.open(path) as image:
-            upright: Image = operations.exif_transpose(image).convert("RGB")
-            return upright
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, SyntaxError, images.DecompressionBombError) as error:
-        raise ValueError(f"{path} is no photo that can be read: {error}") from error
+            width, height = image.size
+            if width * height > MOST_PIXELS or max(image.size) > LONGEST_SIDE:
+                most = f"at most {MOST_PIXELS:,} in all and {LONGEST_SIDE:,} a side are read"
+                raise ValueError(f"it declares {width:,} x {height:,} pixels, {most}")
+            upright: Image = operations.exif_transpose(image)
+        if upright.mode.startswith(("I", "F")):
+            gray = np.asarray(upright)
+            if upright.mode == "F" or gray.min() < 0 or gray.max() >= 2**16:
+                raise ValueError("pixels of 32 bits have no known scale: save it with 8 or 16")
+            return images.fromarray(((gray.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+        if not upright.has_transparency_data:
+            return upright.convert("RGB")
+        white: Image = images.new("RGBA", upright.size, "white")
+        return images.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
 
 
 def pixels(photo: "Image", width: int, height: int, resample: str) -> Tensor:
     """(1, 3, height, width) in [-1, 1]."""
     resized = photo.convert("RGB").resize((width, height), getattr(pillow("Image").Resampling, resample))
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].float() * (2 / 255) - 1
+    return from_pixels(torch.from_numpy(np.array(resized)))
 
 
 def check_net(net: nn.Module) -> None:
@@ -67,21 +89,28 @@ def classify(photo: "Image", net: nn.Module, *, top: int = 5, size: int = 299) -
 
 @torch.inference_mode()
 def segment(photo: "Image", net: nn.Module, *, size: int = 513) -> Tensor:
-    """A class for every pixel of the photo: (H, W), uint8.
+    """A class for every pixel of the photo: (H, W), uint8, or int32 where there are more than 256 classes.
 
-    As the authors show theirs: the longer side becomes `size`, gray (127.5, hence 0) fills the square behind and below,
-    and what the network says about the filling is cut off.
+    As the authors show theirs: the longer side becomes `size`, gray (127.5, hence 0) fills the square behind and below, up
+    to 16 k + 1 pixels a side, and what the network says about the filling is cut off.
     """
     require_positive(size=size)
     check_net(net)
     width, height = (max(1, side * size // max(photo.size)) for side in photo.size)
-    x = F.pad(pixels(photo, width, height, "LANCZOS"), (0, size - width, 0, size - height))  # (1, 3, size, size)
-    labels = net(x)[:, :, :height, :width].argmax(1, keepdim=True).to(torch.uint8)
-    return F.interpolate(labels, size=photo.size[::-1], mode="nearest-exact")[0, 0]
+    side = on_grid(size)
+    x = F.pad(pixels(photo, width, height, "LANCZOS"), (0, side - width, 0, side - height))  # (1, 3, side, side)
+    logits = net(x)[0, :, :height, :width]
+    labels = logits.argmax(0).to(torch.uint8 if len(logits) <= 256 else torch.int32)
+    columns, rows = (  # of each pixel of the photo, the nearest of the map: centers compared, in integers
+        (2 * torch.arange(full) + 1) * small // (2 * full) for full, small in zip(photo.size, (width, height), strict=True)
+    )
+    return labels[rows][:, columns]
 
 
 def palette(count: int) -> Tensor:
     """PASCAL VOC's colors, (count, 3), uint8: three bits of the class at a time, one for each channel, the highest first.
+
+    They go on beyond VOC's 256, all different up to 2 ** 24.
 
     >>> palette(3).tolist()
     [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
@@ -103,27 +132,38 @@ def shares(labels: Tensor) -> list[tuple[int, float]]:
 def overlay(photo: "Image", labels: Tensor, names: Sequence[str]) -> "Image":
     """The photo under its classes' colors (a background stays as it is), and a legend with their shares to its right."""
     images, draws, fonts = pillow("Image"), pillow("ImageDraw"), pillow("ImageFont")
-    colors = palette(256)
-    tint = images.fromarray(colors[labels.long()].numpy())
+    colors = palette(len(names)).numpy()
+    tint = images.fromarray(colors[labels.numpy()])
     clear = labels.eq(0) if names[0] == "background" else torch.zeros_like(labels, dtype=torch.bool)
     mask = images.fromarray((~clear).mul(140).to(torch.uint8).numpy())
-    line = max(14, photo.height // 24)
+    line = min(max(14, photo.height // 24), 48)
     font, rows = fonts.load_default(line * 0.7), [(k, f"{names[k]}  {share:.1%}") for k, share in shares(labels)]
+    if len(rows) > MOST_ROWS:
+        rows = [*rows[: MOST_ROWS - 1], (-1, f"and {len(rows) - MOST_ROWS + 1} more")]
     panel = 2 * line + max(round(font.getlength(text)) for _, text in rows)
     canvas: Image = images.new("RGB", (photo.width + panel, max(photo.height, line * (len(rows) + 1))), "white")
     canvas.paste(images.composite(tint, photo, mask))
     draw = draws.Draw(canvas)
     for row, (k, text) in enumerate(rows):
         left, top = photo.width + line // 2, line // 2 + row * line
-        draw.rectangle((left, top, left + line // 2, top + line // 2), fill=tuple(colors[k].tolist()), outline="black")
+        if k >= 0:
+            draw.rectangle((left, top, left + line // 2, top + line // 2), fill=tuple(colors[k].tolist()), outline="black")
         draw.text((left + line, top - line // 8), text, fill="black", font=font)
     return canvas
+
+
+def ready(path: Path, side: int, *, segments: bool, **asked: Any) -> tuple[nn.Module, list[str]]:
+    """The network in a file and the names of its classes; before it is filled, whether this size fits it and the machine."""
+    net, names = open_network(path, segments=segments, **asked)
+    report = profile(net, (1, 3, side, side))
+    check_room(path.name, 4 * report.params + 3 * report.peak_bytes)
+    return fill(net, path), names
 
 
 def run_classify(arguments: argparse.Namespace) -> int:
     """`classify PHOTO --weights FILE`: one line a class on stdout."""
     photo = read_photo(arguments.photo)
-    net, names = open_network(arguments.weights, segments=False)
+    net, names = ready(arguments.weights, arguments.size, segments=False)
     for k, probability in classify(photo, net, top=arguments.top, size=arguments.size):
         print(f"{probability:7.2%}  {names[k]}")
     return 0
@@ -132,52 +172,38 @@ def run_classify(arguments: argparse.Namespace) -> int:
 def run_segment(arguments: argparse.Namespace) -> int:
     """`segment PHOTO --weights FILE`: a picture in a file, the shares on stdout."""
     target = arguments.output or arguments.photo.with_suffix(".segmented.png")
-    if target.exists() and not arguments.force:
-        raise ValueError(f"{target} exists already: name another with -o, or add --force")
-    photo = read_photo(arguments.photo)
-    net, names = open_network(arguments.weights, segments=True, output_stride=arguments.output_stride)
+    if target.suffix.lower() not in PICTURES:
+        raise ValueError(f"{target} is no picture by its name: it may end in {', '.join(PICTURES)}")
+    inputs = (arguments.photo, arguments.weights)
+    check_output(target, arguments.force, *inputs)
+    photo, stride = read_photo(arguments.photo), arguments.output_stride
+    asked = {"output_stride": stride} if stride else {}
+    net, names = ready(arguments.weights, on_grid(arguments.size), segments=True, **asked)
     labels = segment(photo, net, size=arguments.size)
-    overlay(photo, labels, names).save(target)
+    with replace_whole(target, overwrite=arguments.force, inputs=inputs) as whole_file:
+        overlay(photo, labels, names).save(whole_file)
+    note(f"written: {target}")
     for k, share in shares(labels):
         print(f"{share:7.2%}  {names[k]}")
-    print(f"written: {target}", file=sys.stderr)
     return 0
 
 
-def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """`convert`, `classify` and `segment`, each with its examples."""
-
-    def command(name: str, run: Any, summary: str, examples: str) -> argparse.ArgumentParser:
-        lines = "\n".join(f"  python -m minideeplab {name} {example}" for example in examples.splitlines())
-        style = argparse.RawDescriptionHelpFormatter
-        parser = subparsers.add_parser(
-            name, help=summary, description=f"{summary}.", epilog=f"examples:\n{lines}", formatter_class=style
-        )
-        parser.set_defaults(run=run)
-        return parser
-
-    convert = command(
-        "convert", run_convert, "Bring other people's weights under this library's names, as safetensors",
-        "model.ckpt-30000 -o deeplab.safetensors\n"
-        "xception.keras -o xception.safetensors --labels imagenet_classes.txt\n"
-        "timm_xception65.safetensors -o xception65.safetensors --force",
-    )  # fmt: skip
-    kinds = "TensorFlow checkpoint prefix or .npz; Keras .h5 or .keras; .safetensors of timm or torchvision"
-    convert.add_argument("source", type=Path, metavar="SOURCE", help=kinds)
-    convert.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the safetensors file to write")
-    convert.add_argument("--labels", type=Path, metavar="FILE", help="names of the classes, one a line, kept with the weights")
-    convert.add_argument("--force", action="store_true", help="overwrite FILE if it exists")
-
-    look = command("classify", run_classify, "Say what a photo shows", "photo.jpg --weights xception.safetensors --top 3")
-    paint = command(
-        "segment", run_segment, "Color a photo by what each pixel shows, with a legend and each class's share",
+def add_commands(commands: Commands) -> None:
+    """`classify` and `segment`."""
+    look = add_command(
+        commands, run_classify, "Say what a photo shows", "photo.jpg --weights xception.safetensors --top 3",
+    )
+    paint = add_command(
+        commands, run_segment, "Color a photo by what each pixel shows, with a legend and each class's share",
         "photo.jpg --weights deeplab.safetensors\nphoto.jpg --weights deeplab.safetensors --output-stride 8 -o colored.png",
-    )  # fmt: skip
+    )
     for parser, size in ((look, 299), (paint, 513)):
         parser.add_argument("photo", type=Path, metavar="PHOTO")
         parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="a file that convert wrote")
-        parser.add_argument("--size", type=int, default=size, help="pixels of the square input (default: %(default)s)")
-    look.add_argument("--top", type=int, default=5, help="how many classes to print (default: %(default)s)")
-    paint.add_argument("--output-stride", type=int, help="8 is finer and slower (default: 16)")
+        text = "pixels of the square input (default: %(default)s)"
+        parser.add_argument("--size", type=whole(100_000), default=size, metavar="N", help=text)
+    most = "how many classes to print (default: %(default)s)"
+    look.add_argument("--top", type=whole(10**6), default=5, metavar="N", help=most)
+    paint.add_argument("--output-stride", type=whole(10**6), metavar="N", help="8 is finer and slower (default: 16)")
     paint.add_argument("-o", "--output", type=Path, metavar="FILE", help="the picture to write (default: PHOTO.segmented.png)")
     paint.add_argument("--force", action="store_true", help="overwrite the picture if it exists")

@@ -1,7 +1,6 @@
 """The command line, run in this process: published numbers, three forms of output, and one clear line for bad input."""
 
 import argparse
-import inspect
 import json
 import re
 import subprocess
@@ -17,14 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from minideeplab.__main__ import MODELS, main, parser
-from minideeplab.cli.costs import memory
-from minideeplab.cli.models import FLAGS, build, inputs_of
+from minideeplab.__main__ import main
+from minideeplab.cli.costs import OPTIONS, inputs_of, memory
+from minideeplab.cli.models import BACKBONES, MODELS, build
+from minideeplab.cli.parser import parser
 from minideeplab.cost.report import CONVENTION
 from minideeplab.cost.timing import Roofline, Spread
 
 KEYS = ["model", "size", "params", "macs", "shares", "receptive_field", "peak_bytes"]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def run(capsys: pytest.CaptureFixture[str], line: str) -> tuple[int, str, str]:
@@ -102,7 +102,7 @@ def test_every_name_has_a_cost_and_json_has_its_documented_keys(capsys, name):
 )
 def test_macs_are_half_of_torch_s_own_flop_count(capsys, name):
     facts = json.loads(answer(capsys, f"cost {name} --size 97 --json"))
-    net = build(MODELS, name, {}, "meta").eval()
+    net = build(name).eval()
     with FlopCounterMode(display=False) as counter:
         net(*(torch.empty(shape, device="meta") for shape in inputs_of(net, (97, 97), {})))
     assert counter.get_total_flops() == 2 * facts["macs"]
@@ -113,7 +113,7 @@ def test_macs_of_blocks_are_what_fvcore_counts(capsys, name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         flop_count = pytest.importorskip("fvcore.nn").FlopCountAnalysis
-        net = build(MODELS, name, {}, "cpu")
+        net = build(name, "cpu")
         count = flop_count(net, tuple(torch.zeros(shape) for shape in inputs_of(net, (9, 11), {})))
         total = count.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
     assert json.loads(answer(capsys, f"cost {name} --size 9x11 --json"))["macs"] == total
@@ -231,21 +231,19 @@ def test_every_example_of_the_help_is_a_command_line(capsys, line):
 
 def test_the_defaults_that_the_help_states_are_the_builders(capsys):
     text = " ".join(answer(capsys, "cost --help").split())
-    defaults = {
-        name: {key: p.default for key, p in inspect.signature(model.build).parameters.items()} for name, model in MODELS.items()
-    }
+    defaults = {name: model.options for name, model in MODELS.items()}
     assert "--in N channels of blocks (default: 192, aspp 2048, decoder 256)" in text
     assert {name: options["inputs"] for name, options in defaults.items() if "inputs" in options} == dict.fromkeys(
         ("conv", "atrous", "inception", "extreme", "separable"), 192
     ) | {"aspp": 2048, "decoder": 256}
-    assert "--output-stride N of networks (default: 16, xception 32)" in text
-    assert {(name == "xception", o["output_stride"]) for name, o in defaults.items() if "output_stride" in o} == {
-        (True, 32),
-        (False, 16),
-    }
+    assert "--output-stride N of networks (default: 16, xception and classifiers 32)" in text
+    assert all(
+        o["output_stride"] == (32 if name.startswith(("xception", "classifier")) and name not in BACKBONES else 16)
+        for name, o in defaults.items() if "output_stride" in o
+    )
     assert "--rate N of atrous (default: 2) and separable (1); aspp takes N, 2N and 3N (6)" in text
     assert {name: o["rate"] for name, o in defaults.items() if "rate" in o} == {"atrous": 2, "separable": 1, "aspp": 6}
-    assert {option for options in defaults.values() for option in options} == set(FLAGS)
+    assert set(OPTIONS) <= {option for options in defaults.values() for option in options}
 
 
 def test_the_version_is_the_project_s(capsys):
