@@ -30,7 +30,7 @@ HEAVY = {  # optional packages, and the rooms that may name them
     "matplotlib": {"course.plot", "course.lesson"},  # lesson: the name of a type only
     "ipywidgets": {"course.explorer"},
     "IPython": {"course.lesson"},
-    "PIL": {"cli.photos"},
+    "PIL": {"learn.photo"},
     "h5py": {"weights"},
     "safetensors": {"weights"},
     "tqdm": {"cost.timing"},

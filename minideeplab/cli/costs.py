@@ -18,10 +18,10 @@ from torch import nn
 
 from minideeplab.blocks.decoder import Decoder
 from minideeplab.cli.arguments import Commands, add_command, whole
-from minideeplab.cli.files import is_deeplab
-from minideeplab.cli.models import MODELS, build
+from minideeplab.cli.models import MODELS
 from minideeplab.cost import Report, compare, profile, tf_multiply_adds
 from minideeplab.cost.table import Table
+from minideeplab.learn.network_file import build, is_deeplab
 
 # The options of the models: keyword of a builder -> what the command line calls it, the most it may be, and its help.
 OPTIONS = {
@@ -92,7 +92,7 @@ def subjects(names: Sequence[str], args: argparse.Namespace) -> list[Subject]:
     for name in dict.fromkeys(names):
         own = own_options(name, options)
         with users_code(name):
-            net = build(name, **own) if name in MODELS else users_network(name)
+            net = build(MODELS, name, **own) if name in MODELS else users_network(name)
             shapes = inputs_of(net, size, own)
             found.append(Subject(name, net, size, shapes, profile(net, *shapes)))
     return found
@@ -182,7 +182,8 @@ def run_bench(args: argparse.Namespace) -> int:
     if least > PATIENCE:
         raise ValueError(f"one run of {subject.name} would take more than {least:,.0f} s here: choose a smaller --size")
     with users_code(subject.name):
-        net = subject.net if ":" in subject.name else build(subject.name, "cpu", **own_options(subject.name, given(args)))
+        own = own_options(subject.name, given(args))
+        net = subject.net if ":" in subject.name else build(MODELS, subject.name, "cpu", **own)
         measured = measure(net, *subject.shapes, runs=args.runs, threads=args.threads, machine=machine)
     if not args.json:
         print_table(measured.table(), args)

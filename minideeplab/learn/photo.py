@@ -1,0 +1,145 @@
+"""A network asked about a photo: read, classified, segmented, drawn.
+
+Resizing and padding are those under which the authors' weights were trained and shown.
+"""
+
+import importlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minideeplab.checks import require_positive
+from minideeplab.image import from_pixels, on_grid
+from minideeplab.weights.file_limits import reading
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MOST_PIXELS, LONGEST_SIDE = 2**26, 12_000  # of a photo: 200 MB of RGB
+MOST_ROWS = 64  # of a legend
+
+
+def pillow(part: str) -> Any:
+    """A module of Pillow, or the line that installs it."""
+    try:
+        return importlib.import_module(f"PIL.{part}")
+    except ImportError as error:
+        raise ImportError("photos need Pillow: pip install 'minideeplab[data]'") from error
+
+
+def read_photo(path: str | Path) -> "Image":
+    """An RGB image, turned upright as its EXIF tag asks; what is transparent shows white. ValueError if it is none.
+
+    The size that it declares is checked before a pixel is decoded. 16 bits of gray are scaled to 8, of 32 nobody knows how.
+    """
+    images, operations = pillow("Image"), pillow("ImageOps")
+    with reading(Path(path), "photo"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of what is refused or converted here
+        with images.open(path) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS or max(image.size) > LONGEST_SIDE:
+                most = f"at most {MOST_PIXELS:,} in all and {LONGEST_SIDE:,} a side are read"
+                raise ValueError(f"it declares {width:,} x {height:,} pixels, {most}")
+            upright: Image = operations.exif_transpose(image)
+        if upright.mode.startswith(("I", "F")):
+            gray = np.asarray(upright)
+            if upright.mode == "F" or gray.min() < 0 or gray.max() >= 2**16:
+                raise ValueError("pixels of 32 bits have no known scale: save it with 8 or 16")
+            return images.fromarray(((gray.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+        if not upright.has_transparency_data:
+            return upright.convert("RGB")
+        white: Image = images.new("RGBA", upright.size, "white")
+        return images.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
+
+
+def pixels(photo: "Image", width: int, height: int, resample: str) -> Tensor:
+    """(1, 3, height, width) in [-1, 1]."""
+    resized = photo.convert("RGB").resize((width, height), getattr(pillow("Image").Resampling, resample))
+    return from_pixels(torch.from_numpy(np.array(resized)))
+
+
+def check_net(net: nn.Module) -> None:
+    """Raise in training mode, where dropout and batch statistics would make the answer random."""
+    if net.training:
+        raise ValueError("the network is in training mode: call .eval() before asking it about a photo")
+
+
+@torch.inference_mode()
+def classify(photo: "Image", net: nn.Module, *, top: int = 5, size: int = 299) -> list[tuple[int, float]]:
+    """The `top` classes and their probabilities, the likeliest first. The photo is squeezed to size x size, as Keras does."""
+    require_positive(top=top, size=size)
+    check_net(net)
+    probabilities = net(pixels(photo, size, size, "BILINEAR")).softmax(1)[0]
+    best = probabilities.topk(min(top, len(probabilities)))
+    return list(zip(best.indices.tolist(), best.values.tolist()))
+
+
+@torch.inference_mode()
+def segment(photo: "Image", net: nn.Module, *, size: int = 513) -> Tensor:
+    """A class for every pixel of the photo: (H, W), uint8, or int32 where there are more than 256 classes.
+
+    As the authors show theirs: the longer side becomes `size`, gray (127.5, hence 0) fills the square behind and below, up
+    to 16 k + 1 pixels a side, and what the network says about the filling is cut off.
+    """
+    require_positive(size=size)
+    check_net(net)
+    width, height = (max(1, side * size // max(photo.size)) for side in photo.size)
+    side = on_grid(size)
+    x = F.pad(pixels(photo, width, height, "LANCZOS"), (0, side - width, 0, side - height))  # (1, 3, side, side)
+    logits = net(x)[0, :, :height, :width]
+    labels = logits.argmax(0).to(torch.uint8 if len(logits) <= 256 else torch.int32)
+    columns, rows = (  # of each pixel of the photo, the nearest of the map: centers compared, in integers
+        (2 * torch.arange(full) + 1) * small // (2 * full) for full, small in zip(photo.size, (width, height), strict=True)
+    )
+    return labels[rows][:, columns]
+
+
+def palette(count: int) -> Tensor:
+    """PASCAL VOC's colors, (count, 3), uint8: three bits of the class at a time, one for each channel, the highest first.
+
+    They go on beyond VOC's 256, all different up to 2 ** 24.
+
+    >>> palette(3).tolist()
+    [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
+    """
+    colors = torch.zeros(count, 3, dtype=torch.int64)
+    for bit in range(8):
+        for channel in range(3):
+            colors[:, channel] |= (torch.arange(count) >> (3 * bit + channel) & 1) << (7 - bit)
+    return colors.to(torch.uint8)
+
+
+def shares(labels: Tensor) -> list[tuple[int, float]]:
+    """Each class that occurs and its share of the pixels, the largest first."""
+    counts = labels.flatten().bincount()
+    order = counts.argsort(descending=True, stable=True)
+    return [(int(k), int(counts[k]) / labels.numel()) for k in order if counts[k]]
+
+
+def overlay(photo: "Image", labels: Tensor, names: Sequence[str]) -> "Image":
+    """The photo under its classes' colors (a background stays as it is), and a legend with their shares to its right."""
+    images, draws, fonts = pillow("Image"), pillow("ImageDraw"), pillow("ImageFont")
+    colors = palette(len(names)).numpy()
+    tint = images.fromarray(colors[labels.numpy()])
+    clear = labels.eq(0) if names[0] == "background" else torch.zeros_like(labels, dtype=torch.bool)
+    mask = images.fromarray((~clear).mul(140).to(torch.uint8).numpy())
+    line = min(max(14, photo.height // 24), 48)
+    font, rows = fonts.load_default(line * 0.7), [(k, f"{names[k]}  {share:.1%}") for k, share in shares(labels)]
+    if len(rows) > MOST_ROWS:
+        rows = [*rows[: MOST_ROWS - 1], (-1, f"and {len(rows) - MOST_ROWS + 1} more")]
+    panel = 2 * line + max(round(font.getlength(text)) for _, text in rows)
+    canvas: Image = images.new("RGB", (photo.width + panel, max(photo.height, line * (len(rows) + 1))), "white")
+    canvas.paste(images.composite(tint, photo, mask))
+    draw = draws.Draw(canvas)
+    for row, (k, text) in enumerate(rows):
+        left, top = photo.width + line // 2, line // 2 + row * line
+        if k >= 0:
+            draw.rectangle((left, top, left + line // 2, top + line // 2), fill=tuple(colors[k].tolist()), outline="black")
+        draw.text((left + line, top - line // 8), text, fill="black", font=font)
+    return canvas
