@@ -42,7 +42,11 @@ def run_convert(arguments: argparse.Namespace) -> int:
     """`convert SOURCE -o FILE`: what it is on stdout, what was left out on stderr."""
     source, target = arguments.source, arguments.output
     check_output(target, arguments.force, source, Path(f"{source}.index"), *filter(None, [arguments.labels]))
-    labels, state = read_labels(arguments.labels), translate(source)
+    labels = read_labels(arguments.labels)
+    try:
+        state = translate(source)
+    except ValueError as error:  # arrays do not know their file
+        raise error if source.name in str(error) else ValueError(f"{source}: {error}") from error
     net, network = network_of(state, {}, source)
     description = f"{type(net).__name__} without classes"
     if "classify.weight" in state:
