@@ -56,4 +56,4 @@ def one_line(message: object) -> str:
 def note(message: str) -> None:
     """A line on standard error, if there is one: `print` would write to standard output instead."""
     if sys.stderr is not None:
-        print(one_line(message), file=sys.stderr)
+        print(plain(message, 700), file=sys.stderr)
