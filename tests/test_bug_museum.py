@@ -159,7 +159,10 @@ def deciding_after_the_stride_was_traded(output_stride: int) -> nn.Module:
     figure = [(64, 128, 2), (128, 256, 1), (256, 256, 2), (256, 728, 1), (728, 728, 2), (728, 728, 1), (728, 1024, 2)]
     steps = trade_strides([stride for *_, stride in figure], output_stride, start=2)
     return nn.Sequential(
-        *(AlignedBlock(a, [b] * 3, stride=Step(step.stride, dilation=step.dilation)) for (a, b, _), step in zip(figure, steps, strict=True))
+        *(
+            AlignedBlock(a, [b] * 3, stride=Step(step.stride, dilation=step.dilation))
+            for (a, b, _), step in zip(figure, steps, strict=True)
+        )
     )
 
 

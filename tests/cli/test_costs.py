@@ -17,10 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minideeplab.__main__ import main
 from minideeplab.cli.costs import OPTIONS, inputs_of, memory
-from minideeplab.cli.models import BACKBONES, MODELS, build
+from minideeplab.cli.models import MODELS
 from minideeplab.cli.parser import parser
 from minideeplab.cost.report import CONVENTION
 from minideeplab.cost.timing import Roofline, Spread
+from minideeplab.learn.network_file import BACKBONES, build
 
 KEYS = ["model", "size", "params", "macs", "shares", "receptive_field", "peak_bytes"]
 ROOT = Path(__file__).parents[2]
@@ -101,7 +102,7 @@ def test_every_name_has_a_cost_and_json_has_its_documented_keys(capsys, name):
 )
 def test_macs_are_half_of_torch_s_own_flop_count(capsys, name):
     facts = json.loads(answer(capsys, f"cost {name} --size 97 --json"))
-    net = build(name).eval()
+    net = build(MODELS, name).eval()
     with FlopCounterMode(display=False) as counter:
         net(*(torch.empty(shape, device="meta") for shape in inputs_of(net, (97, 97), {})))
     assert counter.get_total_flops() == 2 * facts["macs"]
@@ -112,7 +113,7 @@ def test_macs_of_blocks_are_what_fvcore_counts(capsys, name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         flop_count = pytest.importorskip("fvcore.nn").FlopCountAnalysis
-        net = build(name, "cpu")
+        net = build(MODELS, name, "cpu")
         count = flop_count(net, tuple(torch.zeros(shape) for shape in inputs_of(net, (9, 11), {})))
         total = count.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
     assert json.loads(answer(capsys, f"cost {name} --size 9x11 --json"))["macs"] == total
@@ -193,7 +194,7 @@ def test_compare_in_json_is_a_list_in_the_order_asked(capsys):
 
 
 def test_the_decoder_s_coarse_map_has_a_quarter_of_each_side_rounded_up():
-    [fine, coarse] = inputs_of(build("decoder"), (129, 66), {})
+    [fine, coarse] = inputs_of(build(MODELS, "decoder"), (129, 66), {})
     assert (fine, coarse) == ((1, 256, 129, 66), (1, 256, 33, 17))
 
 

@@ -5,7 +5,6 @@ import os
 import pickle
 import random
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from cli.photo_files import authors_checkpoint, fresh
 
 from minideeplab import Classifier, DeepLabV3, DeepLabV3Plus, ResNet, resnet101, weights, xception41, xception65, xception71
 from minideeplab.__main__ import main
-from minideeplab.cli.files import fill, open_network
-from minideeplab.cli.models import MODELS, build, recognize
+from minideeplab.learn.network_file import NETWORKS as NAMES
+from minideeplab.learn.network_file import build, fill, open_network, recognize
 
 pytest.importorskip("safetensors")
 CLASSIFIER = "xception_41 os32 classifier dense 1,1,1"
@@ -51,12 +50,12 @@ def test_a_network_is_rebuilt_from_its_arrays_alone(name, tmp_path):
     assert torch.equal(fill(empty, path)(x), net(x))
 
 
-@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if {"classes"} <= model.options.keys()])
+@pytest.mark.parametrize("name", [name for name, model in NAMES.items() if {"classes"} <= model.options.keys()])
 def test_every_network_with_classes_is_recognized_and_built_again(name):
-    state = build(name, classes=7).state_dict()
+    state = build(NAMES, name, classes=7).state_dict()
     again, options = recognize(state)
     assert (again, options["classes"]) == (name, 7)
-    assert weights.misfits(build(again, **options), state) == []
+    assert weights.misfits(build(NAMES, again, **options), state) == []
 
 
 def test_the_header_says_what_names_and_shapes_cannot(tmp_path):

@@ -15,7 +15,7 @@ from torch import nn
 from minideeplab import Classifier, DeepLabV3Plus, weights, xception41
 from minideeplab.__main__ import main
 from minideeplab.cli import photos
-from minideeplab.cli.photos import classify, overlay, palette, read_photo, segment, shares
+from minideeplab.learn.photo import classify, overlay, palette, read_photo, segment, shares
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("safetensors")
@@ -233,7 +233,7 @@ def test_segment_writes_a_picture_and_prints_the_shares(files, capsys):
 
 
 def photos_names() -> tuple[str, ...]:
-    from minideeplab.cli.files import VOC
+    from minideeplab.learn.network_file import VOC
 
     return VOC
 

@@ -96,8 +96,8 @@ def test_real_processes_lose_no_result(tmp_path):
             module.net.add_module("h\\u00f6he", torch.nn.Conv2d(3, 3, 1)); sys.modules["own"] = module
         def interrupt(): signal.signal(signal.SIGALRM, signal.default_int_handler); signal.setitimer(signal.ITIMER_REAL, 0.05)
 
-        print(child(closed, "cost conv"), child(pipe, "cost conv"), child(pipe, "--help") < 2, child(ascii, "cost own:net --size 9"),
-              child(interrupt, "cost deeplabv3plus-xception71"), file=sys.stderr)
+        print(child(closed, "cost conv"), child(pipe, "cost conv"), child(pipe, "--help") < 2, 
+              child(ascii, "cost own:net --size 9"), child(interrupt, "cost deeplabv3plus-xception71"), file=sys.stderr)
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
