@@ -42,6 +42,7 @@ def test_photos_of_every_mode_become_the_rgb_that_a_viewer_shows(tmp_path):
         "cmyk.tif": (Image.new("CMYK", (4, 3), (0, 255, 255, 0)), (255, 0, 0)),
         "clear.png": (clear, (255, 255, 255)), "sixteen.png": (sixteen, (156, 156, 156)),
         "sixteen.tif": (sixteen, (156, 156, 156)), "white.png": (Image.new("I;16", (4, 3), 65535), (255, 255, 255)),
+        "dark.png": (Image.new("I;16", (4, 3), 200), (1, 1, 1)),  # rounded: 200 // 256 is 0
     }  # fmt: skip
     for name, (image, expected) in cases.items():
         image.save(tmp_path / name)
@@ -276,7 +277,7 @@ def test_a_failing_write_keeps_the_old_picture_and_leaves_no_litter(files, capsy
     [
         ("classify photo.png --weights classifier.safetensors --top 0", "--top: must be from 1"),
         (
-            "classify photo.png --weights classifier.safetensors --size 100000000000000000000",
+            "classify photo.png --weights classifier.safetensors --size 1" + 20 * "0",
             "--size: must be from 1 to 100,000",
         ),
         ("classify photo.png --weights classifier.safetensors --size 99999", "no room for classifier.safetensors at this size"),

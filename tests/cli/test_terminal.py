@@ -12,6 +12,7 @@ import pytest
 
 from minideeplab.__main__ import main
 from minideeplab.cli import costs
+from minideeplab.cli.arguments import note
 
 
 class Stream(io.StringIO):
@@ -63,6 +64,14 @@ def test_foreign_names_reach_no_terminal_as_commands(capsys, monkeypatch):
     assert "\x1b" not in capsys.readouterr().err
 
 
+def test_a_note_is_one_clean_line_on_standard_error_or_nowhere(capsys, monkeypatch):
+    note("written: a\x1b[31m\n.png")
+    assert capsys.readouterr() == ("", "written: a?[31m?.png\n")
+    monkeypatch.setattr(sys, "stderr", None)
+    note("lost")
+    assert capsys.readouterr().out == ""
+
+
 def test_json_has_no_number_that_is_none(capsys):
     with pytest.raises(ValueError, match="JSON"):
         costs.print_json({"seconds": float("nan")})
@@ -96,7 +105,7 @@ def test_real_processes_lose_no_result(tmp_path):
             module.net.add_module("h\\u00f6he", torch.nn.Conv2d(3, 3, 1)); sys.modules["own"] = module
         def interrupt(): signal.signal(signal.SIGALRM, signal.default_int_handler); signal.setitimer(signal.ITIMER_REAL, 0.05)
 
-        print(child(closed, "cost conv"), child(pipe, "cost conv"), child(pipe, "--help") < 2, 
+        print(child(closed, "cost conv"), child(pipe, "cost conv"), child(pipe, "--help") < 2,
               child(ascii, "cost own:net --size 9"), child(interrupt, "cost deeplabv3plus-xception71"), file=sys.stderr)
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
