@@ -83,6 +83,13 @@ def test_the_header_says_what_names_and_shapes_cannot(tmp_path):
             open_network(path, segments=True)
 
 
+def test_chollets_network_runs_at_the_output_stride_that_its_header_says(tmp_path):
+    path, about = tmp_path / "x.safetensors", {"name": "xception", "classes": 3, "output_stride": 16}
+    weights.save(build(NAMES, "xception", "cpu", classes=3).state_dict(), path, about={"network": json.dumps(about)})
+    assert open_network(path, segments=False)[0].exit_flow[1].depthwise.dilation == (2, 2)
+    assert open_network(path, segments=False, output_stride=32)[0].exit_flow[1].depthwise.dilation == (1, 1)
+
+
 @pytest.mark.parametrize("name", ["deeplabv3plus-xception41", "deeplabv3plus-resnet101", "classifier-xception65"])
 def test_part_of_a_network_is_refused(name, tmp_path):
     state, draw, path = NETWORKS[name]().state_dict(), random.Random(0), tmp_path / "w.safetensors"

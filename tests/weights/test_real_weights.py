@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from minideeplab import SameMaxPool2d, Xception, weights
-from minideeplab.cli.photos import pixels, read_photo
+from minideeplab.learn.photo import pixels, read_photo
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("PIL")
