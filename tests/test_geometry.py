@@ -128,3 +128,32 @@ def test_default_rates_reach_equally_far_in_pixels_of_the_image(output_stride):
 def test_rates_that_are_no_whole_numbers_are_refused():
     with pytest.raises(ValueError, match="at output stride 64: pass rates yourself"):
         default_rates(64)
+
+
+def test_a_walk_begins_at_the_stride_of_what_comes_before_it():
+    assert trade_strides([2, 2], 8, start=2) == [Step(2), Step(2)]
+    assert trade_strides([2, 2], 4, start=2) == [Step(2), Step(2, True)]
+
+
+def test_a_walk_past_its_stride_is_refused_at_that_row_and_leaves_the_stops_open():
+    at = StrideWalk(6, start=2)
+    assert at(2) == Step(2)
+    with pytest.raises(ValueError, match=r"output stride 6 cannot be reached: this network passes through 2, 4, 8, \.\.\.$"):
+        at(2)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: StrideWalk(0), "output_stride must be at least 1, got 0"),
+        (lambda: StrideWalk(4, start=0), "start must be at least 1, got 0"),
+        (lambda: StrideWalk(4)(0), "stride must be at least 1, got 0"),
+        (lambda: Step.of(0), "stride must be at least 1, got 0"),
+        (lambda: Step.of(Step(0)), r"stride\.figure must be at least 1, got 0"),
+        (lambda: Step.of(Step(2, True, 0)), r"stride\.dilation must be at least 1, got 0"),
+        (lambda: Step.of(Step(2, "no")), "stride.traded must be of type bool, got str 'no'"),
+    ],
+)
+def test_a_walk_and_its_steps_are_made_of_counts(call, says):
+    with pytest.raises((ValueError, TypeError), match=f"^{says}"):
+        call()

@@ -75,3 +75,13 @@ def test_a_rate_beyond_the_map_is_a_1_x_1():
     assert_close(branch(x), centre(x))
     wider = torch.randn(1, 3, 10, 10).double()
     assert (branch(wider) - centre(wider)).abs().max() > 1e-3
+
+
+def test_without_rates_the_whole_image_and_the_1_x_1_are_left():
+    aspp, x = scrambled(ASPP(3, 4, rates=())), torch.randn(2, 3, 5, 6).double()
+    assert [type(branch) for branch in aspp.branches] == [ImagePooling, ConvBNReLU]
+    assert torch.equal(aspp(x), aspp.project(torch.cat([branch(x) for branch in aspp.branches], dim=1)))
+
+
+def test_atrous_separable_branches_rectify_after_both_halves():
+    assert [branch.relu for branch in ASPP(3, 4).branches[2:]] == [True] * 3

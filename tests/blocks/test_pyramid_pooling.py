@@ -30,3 +30,9 @@ def test_one_bin_needs_two_images_in_training():
 
 def test_the_means_are_normalized_as_deeplabs_heads_are():
     assert {reduce.bn.eps for reduce in PyramidPooling(8).reduce} == {1e-5}
+
+
+def test_means_stand_in_the_order_of_the_bins():
+    pyramid, x = scrambled(PyramidPooling(4, bins=(3, 1))), torch.randn(2, 4, 6, 6).double()
+    whole = pyramid.reduce[1](x.mean((2, 3), keepdim=True))
+    assert_close(pyramid(x)[:, 6:], whole.expand(-1, -1, 6, 6))

@@ -31,3 +31,16 @@ def test_segnet_goes_up_with_nothing_but_places():
     assert y.shape == (2, 5, 10, 13)
     elsewhere = [pooled._replace(indices=pooled.indices.flip(-1)) for pooled in (second, first)]
     assert not torch.equal(decoder(second.map, elsewhere), y)
+
+
+def test_every_step_needs_the_places_of_its_stage():
+    first = pool_and_remember(integers(2, 3, 8, 8))
+    second = pool_and_remember(first.map)
+    decoder = UnpoolingDecoder([3, 3, 5]).eval()
+    for stages in ([second], [second, first, first]):
+        with pytest.raises(ValueError, match=r"zip\(\)"):
+            decoder(second.map, stages)
+
+
+def test_batch_norms_eps_is_that_of_pytorch():
+    assert [convolve.bn.eps for convolve in UnpoolingDecoder([4, 3, 2]).convolve] == [1e-5, 1e-5]

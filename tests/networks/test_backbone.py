@@ -8,7 +8,7 @@ import torch
 from strategies import scrambled
 from torch import nn
 
-from minideeplab import AlignedXception, Features, Pyramid, resnet101, xception41, xception65, xception71
+from minideeplab import AlignedBlock, AlignedXception, Features, Pyramid, resnet101, xception41, xception65, xception71
 
 BACKBONES = [xception41, xception65, xception71, resnet101]
 THIN = 1 / 64
@@ -78,3 +78,27 @@ def test_a_hook_that_changes_the_tapped_row_is_obeyed(make, image):
     after = net(image)
     assert torch.equal(after.low, 2 * before.low)
     assert not torch.equal(after.high, before.high)
+
+
+@pytest.mark.parametrize("make", BACKBONES)
+def test_the_maps_between_are_the_last_ones_before_each_stride(make, image):
+    net, heard = scrambled(make(output_stride=32, width=THIN)), []
+    if isinstance(net, AlignedXception):
+        blocks = [m for m in net.modules() if isinstance(m, AlignedBlock) and m.separable_3.depthwise.stride == (2, 2)]
+        for block in blocks:
+            block.separable_2.register_forward_hook(lambda _, __, y: heard.append(y))
+    else:
+        for row in [net.root[-1], *(unit for stage in net.stages for unit in stage if unit.stride > 1)]:
+            row.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
+    maps = net.pyramid(image).maps
+    assert len(heard) == 4
+    for stride, said in zip((2, 4, 8, 16), heard, strict=True):
+        low = stride == 4 and not isinstance(net, AlignedXception)  # DeepLab's tap is the second unit, the third one strides
+        assert torch.equal(maps[stride], said) != low, stride
+
+
+def test_a_pyramid_sorts_its_maps_and_its_high_is_the_coarsest():
+    maps = {stride: torch.full((1, 1, 1, 1), float(stride)) for stride in (8, 2, 16, 4)}
+    pyramid = Pyramid.of(maps[4], maps)
+    assert list(pyramid.maps) == [2, 4, 8, 16]
+    assert (pyramid.low, pyramid.high) == (maps[4], maps[16])

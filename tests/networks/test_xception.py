@@ -133,3 +133,7 @@ def test_7_pixels_are_enough_and_6_are_not(net):
         assert net(torch.randn(1, 3, 7, 7).double()).shape == (1, 1000)
     with pytest.raises(ValueError, match=r"at least 7 x 7, got \(1, 3, 6, 7\)"):
         net(torch.randn(1, 3, 6, 7))
+
+
+def test_half_of_what_reaches_the_classifier_is_dropped_in_training(net):
+    assert net.dropout.p == 0.5
