@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -30,6 +31,7 @@ def rows(markdown: str) -> list[Row]:
     return found
 
 
+@cache
 def names_of_tests() -> set[str]:
     """Every test function under tests/, by its name."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("test_*.py")]
@@ -37,6 +39,7 @@ def names_of_tests() -> set[str]:
     return {function.name for function in functions if function.name.startswith("test_")}
 
 
+@cache
 def closing_table(path: Path) -> list[Row]:
     cells = nbformat.read(path, as_version=4).cells
     return rows("\n".join(cell.source for cell in cells if cell.cell_type == "markdown"))
