@@ -171,6 +171,7 @@ def test_what_does_not_fit_is_refused_and_says_what_would(call, says):
         (lambda: m.XceptionBlock(4, [4], stride=(2, 1)), r"stride must be an integer, got \(2, 1\)"),
         (lambda: m.XceptionBlock(4, [4], stride=geometry.Step(2, "no")), "stride.traded must be of type bool, got str"),
         (lambda: m.ASPP(4, 4, rates=b"\x06\x0c"), "rates must be a sequence of integers, got b"),
+        (lambda: m.AlignedXception([(128, 2), (256, 2), (728, "2")], 1), r"entry_flow\[2\]\[1\] must be an integer, got '2'"),
         (lambda: m.xception65(width="1"), "width must be a number, got '1'"),
         (lambda: m.resnet101(multi_grid=2), "multi_grid must be a sequence of integers, got 2"),
         (lambda: m.DeepLabV3(m.xception41, 3), "got function without"),

@@ -37,6 +37,9 @@ def test_gray_goes_behind_and_nothing_moves():
     assert torch.equal(padded[:, :, :20], x)
     assert not padded[:, :, 20:].any()
     assert torch.equal(pad_to_grid(padded), padded)
+    assert pad_to_grid(x[:, :, :, :30], step=8).shape == (1, 3, 25, 33)
+    assert pad_to_grid(x[:, :, :, :30], step=32).shape == (1, 3, 33, 33)
+    assert pad_to_grid(x, step=64).shape == (1, 3, 65, 65)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from minideeplab.blocks.convolution import ConvBNReLU
-from minideeplab.checks import require_positive
 
 
 class MeanPool2d(nn.AvgPool2d):
@@ -26,7 +25,6 @@ class Towers(nn.Module):
 
     def __init__(self, in_channels: int, *towers: nn.Module) -> None:
         super().__init__()
-        require_positive(in_channels=in_channels)
         self.in_channels = in_channels
         self.towers = nn.ModuleList(towers)
 

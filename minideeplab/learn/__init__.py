@@ -1,1 +1,1 @@
-"""What a network learns and how well: prediction over scales and mirror images."""
+"""What surrounds a trained network: its file, prediction over scales and mirror images, a photo and its answer."""

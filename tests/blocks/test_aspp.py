@@ -85,3 +85,8 @@ def test_without_rates_the_whole_image_and_the_1_x_1_are_left():
 
 def test_atrous_separable_branches_rectify_after_both_halves():
     assert [branch.relu for branch in ASPP(3, 4).branches[2:]] == [True] * 3
+
+
+def test_unless_named_the_rates_are_those_of_output_stride_16_in_the_papers_order():
+    assert ASPP(2, 2).rates == (6, 12, 18)
+    assert [branch.depthwise.dilation[0] for branch in ASPP(2, 2).branches[2:]] == [6, 12, 18]
