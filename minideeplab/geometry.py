@@ -47,9 +47,8 @@ def same_padding_before(size: int, kernel_size: int, stride: int = 1, dilation: 
         require_positive(size=size)
     require_positive(stride=stride)
     extent = effective_kernel(kernel_size, dilation)
-    if stride > extent:
-        raise ValueError(f"a stride of {stride} skips pixels of a kernel that spans {extent}: SAME would pad nothing")
-    return (-size % stride + extent - stride) // 2  # ceil(size / stride) windows need so many pixels more than there are
+    missing = -size % stride + extent - stride  # ceil(size / stride) windows need so many pixels more than there are
+    return (missing if stride <= extent else max(missing, 0)) // 2  # a wider stride may end before the map does
 
 
 def output_size(size: int, kernel_size: int, *, stride: int = 1, dilation: int = 1, padding: int = 0) -> int:

@@ -81,7 +81,7 @@ class SameMaxPool2d(nn.Module):
 
     def __init__(self, *, stride: int = 2, dilation: int = 1) -> None:
         super().__init__()
-        same_padding_before(1, 3, stride, dilation)  # raises where the two do not go together
+        same_padding_before(1, 3, stride, dilation)  # raises unless both are positive integers
         self.stride, self.dilation = stride, dilation
 
     def forward(self, x: Tensor) -> Tensor:
