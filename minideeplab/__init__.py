@@ -2,7 +2,7 @@
 
 from minideeplab.blocks.aspp import ASPP, ImagePooling
 from minideeplab.blocks.atrous import conv2d_on_sub_grids, kernel_with_holes, mean_taps_inside, pixels_touched
-from minideeplab.blocks.convolution import ConvBN, ConvBNReLU, SameMaxPool2d, conv2d_loops, upsample
+from minideeplab.blocks.convolution import ConvBN, ConvBNReLU, SameConv2d, SameMaxPool2d, conv2d_loops, upsample
 from minideeplab.blocks.decoder import Decoder
 from minideeplab.blocks.extreme import (
     ExtremeInception,
@@ -22,6 +22,8 @@ from minideeplab.networks.backbone import Backbone, Features, Pyramid
 from minideeplab.networks.classifier import Classifier
 from minideeplab.networks.deeplab import DeepLabV3, DeepLabV3Plus
 from minideeplab.networks.inception_v3 import InceptionV3
+from minideeplab.networks.mobilenet_v2 import InvertedResidual, MobileNetV2, mobilenet_v2
+from minideeplab.networks.pretrained import pretrained
 from minideeplab.networks.resnet import Bottleneck, ResNet, resnet101
 from minideeplab.networks.xception import Xception, XceptionBlock
 
@@ -44,11 +46,14 @@ __all__ = [
     "Inception17",
     "Inception35",
     "InceptionV3",
+    "InvertedResidual",
+    "MobileNetV2",
     "Pyramid",
     "PyramidPooling",
     "ReductionTo8",
     "ReductionTo17",
     "ResNet",
+    "SameConv2d",
     "SameMaxPool2d",
     "SegmentedInception",
     "SeparableConv2d",
@@ -63,8 +68,10 @@ __all__ = [
     "extreme_from_segmented",
     "kernel_with_holes",
     "mean_taps_inside",
+    "mobilenet_v2",
     "pixels_touched",
     "pool_and_remember",
+    "pretrained",
     "regroup",
     "resnet101",
     "segmented_from_towers",

@@ -17,7 +17,9 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 from torch.utils._pytree import tree_map
 
+from minideeplab.blocks.convolution import SameConv2d
 from minideeplab.checks import check_image, require_kind
+from minideeplab.geometry import same_padding_before
 
 PLAIN = {  # torch's layers that are served beside this library's own modules
     nn.Sequential, nn.ModuleList, nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.MaxPool2d, nn.AvgPool2d,
@@ -128,7 +130,7 @@ class FastConv2d(nn.Module):
         bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
         self.weight, self.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
         self.stride, self.padding, self.dilation = _two(conv.stride), _two(conv.padding), _two(conv.dilation)
-        self.groups, self.folded = conv.groups, False
+        self.groups, self.folded, self.same = conv.groups, False, type(conv) is SameConv2d and self.stride != (1, 1)
         self.rectify: Callable[[Tensor], Tensor] | None = None
         self.packed: tuple[Any, Tensor] = (None, weight)  # of which size of map, and the weights in blocks for it
 
@@ -157,16 +159,17 @@ class FastConv2d(nn.Module):
         return self.rectify is not None
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight
+        weight, (rows, columns) = self.weight, self.padding
         if self.folded and x.dim() != 4:
             raise ValueError(f"expected 4D input (got {x.dim()}D input)")  # as the batch norm would have said
+        if self.same:
+            x, rows, columns = self._padded(x)
         if x.dim() != 4 or x.dtype != weight.dtype or not _has_onednn(x):
-            y = F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+            y = F.conv2d(x, weight, self.bias, self.stride, (rows, columns), self.dilation, self.groups)
             return self.rectify(y) if self.rectify else y
         if weight.is_inference():  # loaded or converted in inference mode: without a version, which the key below needs
             with torch.inference_mode(False):
                 weight = self.weight = nn.Parameter(weight.clone(), requires_grad=False)
-        rows, columns = self.padding
         if self.groups > 1 and columns > self.widest_padding:
             x, columns = F.pad(x, (columns, columns)), 0  # the same zeros, but now they are pixels of the map
         geometry = (rows, columns), self.stride, self.dilation, self.groups
@@ -182,6 +185,16 @@ class FastConv2d(nn.Module):
             # call: on small images up to half of the time. A new size packs again, once its shape has been found right.
             self.packed = (key, torch.ops.mkldnn._reorder_convolution_weight(weight, *geometry, x.shape))
         return y
+
+    def _padded(self, x: Tensor) -> tuple[Tensor, int, int]:
+        """TensorFlow's SAME. On odd maps it is symmetric: the convolution pads by itself, and nothing is copied."""
+        axes = list(zip(x.shape[-2:], self.weight.shape[2:], self.stride, self.dilation))
+        rows, columns = (same_padding_before(*axis) for axis in axes)
+        extents = [dilation * (k - 1) for _, k, _, dilation in axes]
+        if all((n + 2 * before - extent - 1) // stride == (n - 1) // stride  # as many windows as SAME has
+               for (n, _, stride, _), before, extent in zip(axes, (rows, columns), extents)):
+            return x, rows, columns
+        return F.pad(x, (columns, extents[1] - columns, rows, extents[0] - rows)), 0, 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "packed": (None, self.weight)}  # packed weights can be neither copied nor saved
@@ -205,6 +218,10 @@ class _Tracer(fx.Tracer):
     def __init__(self) -> None:
         super().__init__(autowrap_functions=(check_image,))  # one more operation: the network still refuses bad images
 
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        """One operation of the list: torch's layers, and a convolution that pads for itself."""
+        return type(module) is SameConv2d or super().is_leaf_module(module, name)
+
     def create_proxy(self, kind: str, target: Any, args: Any, *rest: Any, **named: Any) -> Any:
         """The stand-in for one operation; an argument that may be missing (a block's `tap`) is missing."""
         return args[0] if kind == "placeholder" and args else super().create_proxy(kind, target, args, *rest, **named)
@@ -221,7 +238,7 @@ def _fuse(net: fx.GraphModule, inside: torch.dtype | None) -> None:
         conv = called(node)
         if conv is check_image:
             node.args = (node.args[0], inside)  # the number format inside is ours to choose
-        elif type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str):
+        elif type(conv) in (nn.Conv2d, SameConv2d) and conv.padding_mode == "zeros" and not isinstance(conv.padding, str):
             fast = FastConv2d(conv)
             while len(node.users) == 1 and fast.absorb(called(reader := next(iter(node.users)))):
                 reader.replace_all_uses_with(node)

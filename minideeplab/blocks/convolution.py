@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minideeplab.checks import check_kernel, check_maps, require_counts, require_finite, require_kind, require_positive
+from minideeplab.checks import (
+    check_kernel,
+    check_maps,
+    require_counts,
+    require_divides,
+    require_finite,
+    require_kind,
+    require_positive,
+)
 from minideeplab.geometry import output_size, same_padding, same_padding_before
 
 
@@ -69,6 +77,34 @@ class ConvBNReLU(ConvBN):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(super().forward(x))  # type: ignore[no-untyped-call]
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution without bias, padded as TensorFlow's SAME pads: (N, C_in, H, W) -> (N, C_out, ceil(H / s), ceil(W / s)).
+
+    It differs from `ConvBN`'s symmetric padding on even maps at stride 2 alone: there the missing row and column are put
+    *behind*, and every window sits one pixel further. Trained with one and run with the other, MobileNetV2 loses up to 5 %
+    of its labels.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, *,
+        stride: int = 1, dilation: int = 1, groups: int = 1,
+    ) -> None:
+        require_positive(in_channels=in_channels, out_channels=out_channels, stride=stride)
+        require_divides(groups, in_channels, names=("groups", "in_channels"))
+        require_divides(groups, out_channels, names=("groups", "out_channels"))
+        padding = same_padding(kernel_size, dilation)
+        padding = padding if stride == 1 else 0  # at stride 1 SAME is symmetric, whatever the size
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride == (1, 1):
+            return super().forward(x)
+        (k, _), (stride, _), (dilation, _) = self.kernel_size, self.stride, self.dilation
+        rows, columns = (same_padding_before(x.shape[axis], k, stride, dilation) for axis in (-2, -1))
+        extent = dilation * (k - 1)  # behind there may be a pixel too many: no window begins there
+        return super().forward(F.pad(x, (columns, extent - columns, rows, extent - rows)))
 
 
 class SameMaxPool2d(nn.Module):

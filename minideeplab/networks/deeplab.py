@@ -19,7 +19,10 @@ class DeepLabV3(nn.Module):
     """Backbone and ASPP, no decoder (fig. 1a): (N, 3, H, W) -> logits (N, num_classes, H, W).
 
     RGB in [-1, 1], any size. `rates=None` follows the output stride: (6, 12, 18) at 16. `separable` is table 5's "SC".
+    `classes` has the names of the classes where the weights know them (`pretrained`).
     """
+
+    classes: Sequence[str] = ()
 
     def __init__(
         self, backbone: Backbone, num_classes: int, *,

@@ -19,10 +19,10 @@ def rename(layer: str, rules: Rules) -> str | None:
     """
     for pattern, ours in rules.items():
         if match := re.fullmatch(pattern, layer):
-            if any(part.isdigit() and len(part) > LONGEST_NUMBER for part in match.groups()):
+            if any(part and part.isdigit() and len(part) > LONGEST_NUMBER for part in match.groups()):
                 return None
             try:
-                return ours(*(int(part) if part.isdigit() else part for part in match.groups()))
+                return ours(*(int(part) if part and part.isdigit() else part for part in match.groups()))
             except LookupError:  # a number beyond the last layer
                 return None
     return None
@@ -33,6 +33,7 @@ HALF = {"conv1": "depthwise", "pointwise": "pointwise", "dw": "depthwise", "pw":
 CONV_BN = ("conv", "bn")
 
 # The authors' checkpoints: the layer is what precedes /weights, /depthwise_weights, /biases or /BatchNorm/gamma, ...
+BLOCKS = [(row, i) for row, n in enumerate((1, 2, 3, 4, 3, 3, 1)) for i in range(n)]  # n of Sandler 2018, table 2
 MODULE = r"unit_1/xception_module"
 RESNET = r"resnet_v1_\d+(?:_beta)?"
 HALVES = r"separable_conv(\d)_(depthwise|pointwise)"
@@ -55,6 +56,9 @@ TENSORFLOW: Rules = {
         lambda i: f"backbone.root.{i - 1}",
     rf"{RESNET}/block(\d)/unit_(\d+)/bottleneck_v1/(shortcut|conv\d)":
         lambda block, unit, conv: f"backbone.stages.{block - 1}.{unit - 1}.{BOTTLENECK[conv]}",
+    r"MobilenetV2/Conv":                    lambda: "backbone.root",
+    r"MobilenetV2/expanded_conv(?:_(\d+))?/(expand|depthwise|project)":
+        lambda number, part: "backbone.rows.{}.{}.{}".format(*BLOCKS[number or 0], part),
     rf"(?:xception_\d\d|{RESNET})/logits|logits/semantic":
         lambda: "classify",
     r"image_pooling":                       lambda: "aspp.branches.0.project",
@@ -179,8 +183,10 @@ ANOTHER_NETWORK = {
         "timm's xception41p and xception65p normalize and rectify *before* each convolution: another network",
     r"resnet_v1_\d+/conv1/.*":
         "this ResNet has a 7 x 7 root; DeepLab's tables use, and this library has, the beta variant with three 3 x 3",
-    r"Mobilenet.*":
-        "MobileNet is not in this library: it has xception_41, 65, 71 and the beta ResNets",
+    r"Mobilenet(V1|V3|EdgeTPU).*":
+        "of the MobileNets this library has the second alone",
+    r"MobilenetV2/Conv_1/.*":
+        "this MobileNetV2 is a classifier with a 1280-wide layer; here it is DeepLab's backbone, which ends before that",
     r".*/separable_conv\d/.*":
         "trained with regularize_depthwise, this Xception has no batch norm between depthwise and pointwise: another network",
 }

@@ -13,7 +13,9 @@ from torch import Tensor
 from minideeplab.weights import keras_file
 from minideeplab.weights import layer_names as names
 from minideeplab.weights.file_limits import plain
+from minideeplab.weights.quantized import conv_and_bn, pack, unpack
 from minideeplab.weights.storage import State, wrong_numbers
+from minideeplab.weights.tflite_file import read_tflite
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -66,7 +68,7 @@ def check_known(known: Mapping[str, Tensor], unknown: Sequence[str], source: str
 def from_tensorflow(arrays: Arrays) -> State:
     """The authors' checkpoint, {TensorFlow variable name: array} -> state dict.
 
-    xception_41, 65, 71 and resnet_v1_50 or 101 beta, as `DeepLabV3`, `DeepLabV3Plus` (separable or dense) or ImageNet
+    xception_41, 65, 71, resnet_v1_50 or 101 beta and MobilenetV2, as `DeepLabV3`, `DeepLabV3Plus` (separable or dense) or ImageNet
     `Classifier`. The step counter, momentum and moving-average shadows are left out and listed in `.ignored`.
     """
     state, ignored, unknown = {}, [], []
@@ -75,16 +77,26 @@ def from_tensorflow(arrays: Arrays) -> State:
         if re.fullmatch(r"global_step|.*/(Momentum|ExponentialMovingAverage)", name):
             ignored.append(name)
         elif match and match[3] in TENSORFLOW_ARRAYS and (layer := names.rename(match[1], names.TENSORFLOW)):
-            half = layer.endswith(("depthwise", "pointwise"))
-            part = ("_bn" if half else ".bn") if match[2] else ("" if half or layer == "classify" else ".conv")
-            leaf, axes = TENSORFLOW_ARRAYS[match[3]]
-            state[f"{layer}{part}.{leaf}"] = tensor(name, leaf, array, axes)
+            (conv, bn), (leaf, axes) = conv_and_bn(layer), TENSORFLOW_ARRAYS[match[3]]
+            state[f"{bn if match[2] else conv}.{leaf}"] = tensor(name, leaf, array, axes)
         else:
             unknown.append(name)
     check_known(state, unknown, "the authors' TensorFlow checkpoints")
     if len(state) + len(ignored) < len(arrays):
         raise ValueError("two networks in one checkpoint: several arrays stand for the same layer, keep those of one network")
     return State(state, ignored=ignored)
+
+
+def from_tflite(path: str | Path) -> State:
+    """The authors' 8-bit DeepLabV3 on MobileNetV2, a `.tflite` -> state dict of `DeepLabV3(mobilenet_v2(), 21, rates=())`.
+
+    Weights are dequantized exactly; what was folded into them becomes a batch norm that adds the bias. The half-wide network
+    ("dm05") is `mobilenet_v2(width=0.5)`. Maps are not rounded to bytes here as they are there: labels differ by rounding.
+    """
+    try:
+        return unpack(pack(read_tflite(path)))
+    except ValueError as error:
+        raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
 
 
 def from_keras(path: str | Path) -> State:
