@@ -32,7 +32,6 @@ HEAVY = {  # optional packages, and the rooms that may name them
     "IPython": {"course.lesson"},
     "PIL": {"learn.photo"},
     "h5py": {"weights"},
-    "safetensors": {"weights"},
     "tqdm": {"cost.timing"},
 }
 LONGEST, TABLES = 300, {"cost/published.py"}
@@ -110,8 +109,8 @@ def test_the_layout_is_the_one_that_is_promised():
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_nothing_but_torch_and_numpy_is_needed(path):
-    known = set(sys.stdlib_module_names) | {"minideeplab", "torch", "numpy"}
+def test_nothing_but_torch_numpy_and_safetensors_is_needed(path):
+    known = set(sys.stdlib_module_names) | {"minideeplab", "torch", "numpy", "safetensors"}
     others = {name.partition(".")[0] for name in imported(path)} - known
     assert others <= {package for package, users in HEAVY.items() if users & {module_of(path), room(module_of(path))}}
 

@@ -1,7 +1,7 @@
 """Writes the weights that the package ships from the authors' .tflite: python tools/make_shipped_weights.py FILE.tflite
 
-The file: deeplabv3_mnv2_pascal_quant.tflite of github.com/google-coral/test_data at 104342d (Apache-2.0). The result is the same
-byte for byte every time; minideeplab/weights/deeplabv3_mobilenet_v2_voc.md says what it is and where it comes from.
+The file: deeplabv3_mnv2_pascal_quant.tflite of github.com/google-coral/test_data at 104342d (Apache-2.0). The result is
+the same byte for byte every time; minideeplab/weights/deeplabv3_mobilenet_v2_voc.md says what it is and where it comes from.
 """
 
 import hashlib

@@ -54,6 +54,19 @@ def _relu(x: Tensor) -> Any:
     return _blank(x.shape, x)
 
 
+def _hardtanh(x: Tensor, low: float = -1, high: float = 1) -> Any:
+    return _blank(x.shape, x) if x.is_floating_point() and low <= high else None
+
+
+def _pad(x: Tensor, margins: Sequence[int], value: float = 0) -> Any:
+    axes = x.dim() - len(margins) // 2
+    if len(margins) % 2 or axes < 0:
+        return None
+    wider = [before + behind for before, behind in zip(margins[::2], margins[1::2], strict=True)][::-1]
+    shape = [size + more for size, more in zip(x.shape, [0] * axes + wider, strict=True)]
+    return _blank(shape, x) if min(shape) > 0 and min(margins, default=0) >= 0 else None
+
+
 def _add(x: Any, y: Any) -> Any:
     return _blank(x.shape, x) if isinstance(x, Tensor) and isinstance(y, Tensor) and x.shape == y.shape else None
 
@@ -116,6 +129,8 @@ def _addmm(bias: Tensor, rows: Tensor, columns: Tensor) -> Any:
 
 _RULES: dict[str, Callable[..., Any]] = {
     "relu": _relu,
+    "hardtanh": _hardtanh,
+    "constant_pad_nd": _pad,
     "add": _add,
     "native_batch_norm": _batch_norm,
     "convolution": _convolution,

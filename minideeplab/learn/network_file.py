@@ -18,15 +18,14 @@ from minideeplab.networks.aligned_xception import xception41, xception65, xcepti
 from minideeplab.networks.classifier import Classifier
 from minideeplab.networks.deeplab import DeepLabV3, DeepLabV3Plus
 from minideeplab.networks.inception_v3 import InceptionV3
+from minideeplab.networks.mobilenet_v2 import mobilenet_v2
+from minideeplab.networks.pretrained import VOC
 from minideeplab.networks.resnet import ResNet, resnet101
 from minideeplab.networks.xception import Xception
 from minideeplab.weights.file_limits import plain
 
 MOST_REFINED = 9  # 3 x 3 convolutions in a decoder; table 2 tries three
-VOC = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)
+LARGEST_RATE = 256  # of an atrous branch: taps further apart than that leave any map that is looked at here
 
 
 class Model(NamedTuple):
@@ -47,6 +46,8 @@ def deeplab(head: Callable[..., nn.Module], make: Callable[..., Any], *, classes
     require_kind(bool, dense=dense)
     if "refine" in rest and rest["refine"] > MOST_REFINED:
         raise ValueError(f"refine must be at most {MOST_REFINED}, got {rest['refine']}")
+    if max(rest.get("rates") or [0]) > LARGEST_RATE:
+        raise ValueError(f"rates must be at most {LARGEST_RATE}, got {rest['rates']}")
     body = {option: rest.pop(option) for option in ("output_stride", "width", "multi_grid") if option in rest}
     return head(make(**body), classes, separable=not dense, **rest)
 
@@ -56,12 +57,18 @@ def grid(name: str, *rates: int) -> dict[str, Any]:
     return {"multi_grid": rates} if name.startswith("resnet") else {}
 
 
+def no_rates(name: str) -> dict[str, Any]:
+    """The authors' network for phones has no atrous branch."""
+    return {"rates": ()} if name == "mobilenet_v2" else {}
+
+
 BACKBONES: dict[str, Callable[..., Any]] = {
     "xception41": xception41, "xception65": xception65, "xception71": xception71,
-    "resnet50": partial(ResNet, [3, 4, 6, 3]), "resnet101": resnet101,
+    "resnet50": partial(ResNet, [3, 4, 6, 3]), "resnet101": resnet101, "mobilenet_v2": mobilenet_v2,
 }
+CLASSIFIERS = {name: make for name, make in BACKBONES.items() if name != "mobilenet_v2"}  # its own has one layer more
 BODY = {"output_stride": 16, "width": 1.0}
-V3 = BODY | {"classes": 21, "dense": False, "channels": 256}
+V3 = BODY | {"classes": 21, "dense": False, "channels": 256, "rates": None}
 
 NETWORKS = {
     "inception_v3": Model(299, lambda classes: InceptionV3(classes), {"classes": 1000}),
@@ -69,8 +76,8 @@ NETWORKS = {
                           {"classes": 1000, "output_stride": 32}),
     **{name: Model(513, make, BODY | grid(name, 1, 1, 1)) for name, make in BACKBONES.items()},
     **{f"classifier-{name}": Model(299, partial(classifier, make), BODY | {"output_stride": 32, "classes": 1000}
-                                   | grid(name, 1, 1, 1)) for name, make in BACKBONES.items()},
-    **{f"deeplabv3-{name}": Model(513, partial(deeplab, DeepLabV3, make), V3 | grid(name, 1, 2, 4))
+                                   | grid(name, 1, 1, 1)) for name, make in CLASSIFIERS.items()},
+    **{f"deeplabv3-{name}": Model(513, partial(deeplab, DeepLabV3, make), V3 | grid(name, 1, 2, 4) | no_rates(name))
        for name, make in BACKBONES.items()},
     **{f"deeplabv3plus-{name}": Model(513, partial(deeplab, DeepLabV3Plus, make), V3 | {"low_channels": 48, "refine": 2}
                                       | grid(name, 1, 2, 4)) for name, make in BACKBONES.items()},
@@ -109,15 +116,22 @@ def recognize(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
         return "inception_v3", options
     if "entry_flow.0.conv.weight" in state:
         return "xception", options
-    if count("backbone.stages"):
+    reference = 2048
+    if count("backbone.rows"):
+        name, widest, reference = "mobilenet_v2", "backbone.rows.6.0.project.conv.weight", 320
+    elif count("backbone.stages"):
         name, widest = "resnet101" if count("backbone.stages.2") > 6 else "resnet50", "backbone.stages.3.0.expand.conv.weight"
     else:
         deep, more = count("backbone.middle_flow") > 8, count("backbone.entry_flow") > 3
         name, widest = "xception71" if more else "xception65" if deep else "xception41", "backbone.exit_flow.3.pointwise.weight"
-    options["width"] = length(widest) / 2048
-    if "aspp.project.conv.weight" not in state:
+    options["width"] = length(widest) / reference
+    if name in CLASSIFIERS and "aspp.project.conv.weight" not in state:
         return f"classifier-{name}", options
-    options |= {"channels": length("aspp.project.conv.weight"), "dense": "aspp.branches.2.depthwise.weight" not in state}
+    options |= {"channels": length("aspp.project.conv.weight"), "dense": "aspp.branches.2.conv.weight" in state}
+    if count("aspp.branches") == 2:
+        options["rates"] = ()
+    elif name == "mobilenet_v2":
+        options["rates"] = None
     if "decoder.reduce.conv.weight" not in state:
         return f"deeplabv3-{name}", options
     options |= {"low_channels": length("decoder.reduce.conv.weight"), "refine": count("decoder.refine")}

@@ -54,11 +54,9 @@ class MobileNetV2(nn.Module):
 
         def row(inputs: int, t: int, channels: int, n: int, s: int) -> nn.Sequential:
             """A row of table 2: n blocks to so many channels that expand t times; the first has stride s."""
-            ends = [inputs, *[channels] * n]
-            return nn.Sequential(*(
-                InvertedResidual(c(before), c(after), expansion=t, stride=at(1 if i else s))
-                for i, (before, after) in enumerate(zip(ends, ends[1:]))
-            ))
+            first = InvertedResidual(c(inputs), c(channels), expansion=t, stride=at(s))
+            others = (InvertedResidual(c(channels), c(channels), expansion=t, stride=at(1)) for _ in range(n - 1))
+            return nn.Sequential(first, *others)
 
         conv, bn = SameConv2d(3, c(32), 3, stride=2), nn.BatchNorm2d(c(32), eps=1e-3)      # 513 x 513 x   3
         self.root = nn.Sequential(OrderedDict(conv=conv, bn=bn, relu=nn.ReLU6()))          # 257 x 257 x  32
@@ -88,7 +86,7 @@ class MobileNetV2(nn.Module):
         check_image(x, next(self.parameters()).dtype)
         maps, stride, x = dict[int, Tensor](), 2, self.root(x)
         for number, row in enumerate(self.rows):
-            if row[0].stride > 1:
+            if row[0].stride > 1:  # type: ignore[index]
                 maps[stride], stride = x, 2 * stride
             x = row(x)
             if number == 1:

@@ -1,12 +1,13 @@
 """State dicts: compared with a network before they are loaded, and kept as safetensors, whole or not at all."""
 
-import importlib
 import json
 from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -88,21 +89,19 @@ def save(
 
     ValueError for what `read` would refuse, and where no file can be written; OSError if the disk is full.
     """
-    safetensors, torch_format = needs("safetensors"), needs("safetensors.torch")
     arrays = {name: value.contiguous() for name, value in state.items()}
     check_bytes(sum(value.nbytes for value in arrays.values()), str(path))
     if meta := [name for name, value in arrays.items() if value.is_meta]:
         raise ValueError(f"{path}: {meta[0]} is on the meta device and has no numbers")
     with replace_whole(path, overwrite=overwrite) as whole:
         try:
-            torch_format.save_file(arrays, whole, metadata=dict(about or {}))
+            safetensors.torch.save_file(arrays, whole, metadata=dict(about or {}))
         except (safetensors.SafetensorError, OSError) as error:  # they do not say which file
             raise OSError(f"{path} could not be written: {error}") from error
 
 
 def read(path: str | Path) -> State:
     """A state dict from a safetensors file, ours or anyone's; `.about` is its header."""
-    safetensors = needs("safetensors")
     about = describe(path).about
     with reading(Path(path), "safetensors file"), safetensors.safe_open(path, framework="pt") as file:
         return State({name: file.get_tensor(name) for name in file.keys()}, about=about)
@@ -155,11 +154,3 @@ def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a name comes twice in its header")
     return found
-
-
-def needs(module: str) -> Any:
-    """An optional dependency, or the line that installs it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"{module} is not installed: pip install 'minideeplab[weights]'") from error

@@ -68,8 +68,8 @@ def check_known(known: Mapping[str, Tensor], unknown: Sequence[str], source: str
 def from_tensorflow(arrays: Arrays) -> State:
     """The authors' checkpoint, {TensorFlow variable name: array} -> state dict.
 
-    xception_41, 65, 71, resnet_v1_50 or 101 beta and MobilenetV2, as `DeepLabV3`, `DeepLabV3Plus` (separable or dense) or ImageNet
-    `Classifier`. The step counter, momentum and moving-average shadows are left out and listed in `.ignored`.
+    xception_41, 65, 71, resnet_v1_50 or 101 beta as `DeepLabV3`, `DeepLabV3Plus` (separable or dense) or ImageNet `Classifier`;
+    MobilenetV2 as `DeepLabV3`. The step counter, momentum and moving-average shadows are left out and listed in `.ignored`.
     """
     state, ignored, unknown = {}, [], []
     for name, array in arrays.items():
