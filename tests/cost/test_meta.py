@@ -53,6 +53,11 @@ def calls(draw: Any) -> tuple[Any, list[Any]]:
     match name:
         case "relu":
             return aten.relu.default, [x]
+        case "hardtanh":
+            return aten.hardtanh.default, [x, *draw(st.sampled_from([[], [0.0, 6.0], [0.0], [2.0, -2.0]]))]
+        case "constant_pad_nd":
+            margins = draw(st.lists(st.integers(-1, 2), min_size=0, max_size=5))
+            return aten.constant_pad_nd.default, [x, margins, *draw(st.sampled_from([[], [0.0], [-1.0]]))]
         case "add":
             return aten.add.Tensor, [
                 x,
