@@ -134,7 +134,8 @@ def test_every_rule_answers_where_it_can(name, monkeypatch):
     x = torch.empty(2, 4, 9, 9, device="meta")
     c, weight = torch.empty(4, device="meta"), torch.empty(6, 4, 3, 3, device="meta")
     args = {
-        "relu": [x], "add": [x, x], "native_batch_norm": [x, c, c, c, c, False, 0.1, 1e-3],
+        "relu": [x], "hardtanh": [x, 0.0, 6.0], "constant_pad_nd": [x, [0, 1, 1, 0]],
+        "add": [x, x], "native_batch_norm": [x, c, c, c, c, False, 0.1, 1e-3],
         "convolution": [x, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1],
         "max_pool2d_with_indices": [x, [3, 3], [2, 2], [1, 1], [1, 1], True], "avg_pool2d": [x, [3, 3], [1, 1], [1, 1]],
         "mean": [x, [2, 3], True], "cat": [[x, x], 1], "upsample_bilinear2d": [x, [5, 7], True],
