@@ -87,8 +87,7 @@ def kernel(weight: Tensor, *, highlight: int | None = None) -> tuple[Figure, Ten
         for c in range(inputs):
             for (u, v), value in _cells((weight[o, c] != 0).tolist()):
                 corner = (c * (width + gap) + v, o * (height + gap) + u)
-                fill = BOTH if value else "white"
-                axes.add_patch(Rectangle(corner, 1, 1, facecolor=fill, edgecolor="#CCCCCC", linewidth=0.6))
+                axes.add_patch(Rectangle(corner, 1, 1, fc=BOTH if value else "white", edgecolor="#CCCCCC", linewidth=0.6))
     if highlight is not None:
         frame = (-0.5, highlight * (height + gap) - 0.5)
         axes.add_patch(Rectangle(frame, inputs * (width + gap), height + gap, fill=False, edgecolor=CHANNEL, linewidth=2.5))
@@ -105,17 +104,15 @@ def images(rows: Mapping[str, Tensor]) -> tuple[Figure, dict[str, tuple[int, ...
     _check(rows, (2, 3), "photographs (3, H, W) and maps (H, W)")
     figure = Figure(figsize=(2.9 * len(rows), 3.1), layout="constrained")
     for axes, (name, picture) in zip(_axes(figure, len(rows)), rows.items(), strict=True):
-        if picture.dim() == 3:
-            axes.imshow(to_pixels(picture.detach()[None])[0].numpy())
-        else:
-            axes.imshow(picture.detach().float().numpy(), cmap="gray")
+        drawn = to_pixels(picture.detach()[None])[0] if picture.dim() == 3 else picture.detach().float()
+        axes.imshow(drawn.numpy(), cmap="gray")  # a photograph has its own colors
         axes.set_title(name, fontsize=FONT)
         axes.set_axis_off()
     return figure, {name: tuple(picture.shape) for name, picture in rows.items()}
 
 
-def labels(rows: Mapping[str, Tensor]) -> tuple[Figure, dict[str, list[int]]]:
-    """Label maps (H, W) of class numbers from 0 to 5, side by side. Also returns how many pixels each class has."""
+def labels(rows: Mapping[str, Tensor], *, names: Sequence[str] = ()) -> tuple[Figure, dict[str, list[int]]]:
+    """Label maps (H, W) of classes 0 to 5, side by side; `names` make a legend. Also returns how many pixels each class has."""
     _check(rows, (2,), "label maps (H, W)")
     for name, plane in rows.items():
         if plane.is_floating_point() or plane.is_complex():
@@ -128,6 +125,9 @@ def labels(rows: Mapping[str, Tensor]) -> tuple[Figure, dict[str, list[int]]]:
         axes.imshow(plane.numpy(), cmap=shade, vmin=0, vmax=len(LABELS) - 1, interpolation="nearest")
         axes.set_title(name, fontsize=FONT)
         axes.set(xticks=[], yticks=[])
+    keys = [Rectangle((0, 0), 1, 1, facecolor=color, edgecolor=INK) for color in LABELS[: len(names)]]
+    if names:
+        figure.legend(keys, names, fontsize=FONT, frameon=False, loc="outside lower center", ncols=len(names))
     return figure, {name: torch.bincount(plane.flatten().long()).tolist() for name, plane in rows.items()}
 
 

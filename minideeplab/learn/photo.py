@@ -59,6 +59,16 @@ def read_photo(path: str | Path) -> "Image":
         return images.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
 
 
+def read_mask(path: str | Path) -> Tensor:
+    """A mask (H, W), boolean, from a picture of two values, white is the thing. ValueError for gray or color."""
+    images = pillow("Image")
+    with reading(Path(path), "mask"), images.open(path) as image:
+        values = np.unique(gray := np.asarray(image.convert("L")))
+        if image.mode not in ("1", "L") or not {0, 255}.issuperset(values.tolist()):
+            raise ValueError(f"a mask is black and white, this picture is of mode {image.mode} with {len(values)} values")
+        return torch.from_numpy(gray > 0)
+
+
 def pixels(photo: "Image", width: int, height: int, resample: str) -> Tensor:
     """(1, 3, height, width) in [-1, 1]."""
     resized = photo.convert("RGB").resize((width, height), getattr(pillow("Image").Resampling, resample))

@@ -298,7 +298,7 @@ def span(net: nn.Module, size: int, channels: int = 2, dims: int = 2) -> int:
             changed = []
             for pixel in range(size):
                 nudge = torch.zeros_like(x)
-                nudge.select(axis, pixel).normal_()
+                nudge.select(axis, pixel).normal_(0, 10)  # large, so that a maximum moves wherever it was
                 changed.append((net(x + nudge).flatten() - before).abs() > 1e-12)
             for seen in torch.stack(changed, 1)[torch.stack(changed).any(0)]:
                 places = seen.nonzero().flatten()
