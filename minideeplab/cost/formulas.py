@@ -71,6 +71,17 @@ def separable(c_in: int, c_out: int, kernel: int, height: int, width: int) -> Co
     return depthwise(c_in, kernel, height, width) + pointwise(c_in, c_out, height, width)
 
 
+def inverted_residual(c_in: int, c_out: int, kernel: int, height: int, width: int, *, expansion: int = 6) -> Cost:
+    """1 x 1 to `expansion` times the channels, k x k for each of them, 1 x 1 back, at stride 1 (Sandler 2018, table 1).
+
+    >>> inverted_residual(24, 24, 3, 65, 65).params, convolution(24, 24, 3, 65, 65).params
+    (8208, 5184)
+    """
+    require_positive(c_in=c_in, expansion=expansion)
+    wide = expansion * c_in
+    return pointwise(c_in, wide, height, width) + separable(wide, c_out, kernel, height, width)
+
+
 def spatially_separable(c_in: int, c_out: int, kernel: int, height: int, width: int) -> Cost:
     """1 x k, then k x 1 with c_out channels between them, same padding: Szegedy 2016, fig. 3.
 

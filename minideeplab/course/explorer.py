@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from minideeplab.blocks.atrous import mean_taps_inside
-from minideeplab.cost.formulas import Cost, convolution, pointwise, separable
+from minideeplab.cost.formulas import Cost, convolution, inverted_residual, pointwise, separable
 from minideeplab.cost.table import Table
 from minideeplab.geometry import effective_kernel, output_size, receptive_field
 
@@ -41,13 +41,14 @@ class Setting(NamedTuple):
         return receptive_field([(1, self.output_stride, 1), (self.kernel, 1, self.rate)])
 
     def costs(self) -> dict[str, Cost]:
-        """The same channels and the same window, three ways."""
+        """The same channels and the same window, four ways."""
         c, k, n = self.channels, self.kernel, self.map_size
         windows = convolution(c, c, k, n, n, groups=self.towers)
         return {
             f"dense {k} x {k}": convolution(c, c, k, n, n),
             f"1 x 1, then {k} x {k} in towers: {self.towers}": pointwise(c, c, n, n) + windows,
             f"{k} x {k} per channel, then 1 x 1": separable(c, c, k, n, n),
+            f"inverted residual, {k} x {k} on 6 C": inverted_residual(c, c, k, n, n),
         }
 
     def table(self) -> Table:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from minideeplab import SeparableConv2d, SimplifiedInception, mean_taps_inside
+from minideeplab import InvertedResidual, SeparableConv2d, SimplifiedInception, mean_taps_inside
 from minideeplab.cost import profile
 from minideeplab.course import explorer as explorer_module
 from minideeplab.course.explorer import STOPS, Explorer, Setting, explorer
@@ -34,6 +34,7 @@ def test_the_explorer_says_what_the_layers_cost(setting):
         nn.Conv2d(c, c, k, padding=rate * (k // 2), dilation=rate, bias=False),
         SimplifiedInception(c, c, towers=setting.towers, kernel_size=k),
         SeparableConv2d(c, c, k, dilation=rate),
+        nn.Sequential(nn.Conv2d(c, 6 * c, 1, bias=False), SeparableConv2d(6 * c, c, k, dilation=rate)),
     ]
     reports = [profile(layer, (1, c, setting.map_size, setting.map_size)) for layer in layers]
     assert [(report.params, report.macs) for report in reports] == [(c.params, c.macs) for c in setting.costs().values()]
@@ -134,3 +135,12 @@ def test_an_unknown_slider_and_a_place_between_stops_are_refused(sliders, places
 
 def test_an_explorer_is_what_the_function_returns():
     assert isinstance(explorer("kernel"), Explorer)
+
+
+def test_the_inverted_residual_is_that_of_the_network_for_phones():
+    """Without its batch norms."""
+    block = InvertedResidual(48, 48)
+    cost = Setting(channels=48).costs()["inverted residual, 3 x 3 on 6 C"]
+    report = profile(block, (1, 48, 33, 33))
+    assert report.macs == cost.macs
+    assert report.params - sum(row.params for row in report.rows if row.kind == "batch norm") == cost.params
