@@ -33,9 +33,10 @@ class Towers(nn.Module):
 
 
 class Inception35(Towers):
-    """Fig. 1 of Chollet 2017, as used on the 35 x 35 grid: (N, C, H, W) -> (N, 224 + pooled, H, W).
+    """The module of the 35 x 35 grid: (N, C, H, W) -> (N, 224 + pooled, H, W).
 
-    The released code keeps one 5 x 5 where the paper's fig. 5 has two 3 x 3.
+    The released code keeps one 5 x 5 where Szegedy's fig. 5 has two 3 x 3. Fig. 1 of Chollet 2017 draws another module: no
+    5 x 5, and a 3 x 3 behind the pool.
     """
 
     def __init__(self, in_channels: int, pooled: int) -> None:
