@@ -421,7 +421,7 @@ def test_segment_finds_a_bird_on_a_fifth_of_the_crow_at_once(here, capsys):
 
 
 @pytest.mark.parametrize("kind", ["turned.jpg", "gray.png", "sixteen.png", "clear.png", "cmyk.jpg", "first.gif", "palette.png"])
-def test_the_bird_is_found_in_every_kind_of_photo(here, capsys, kind):
+def test_the_bird_is_found_in_photos_of_seven_kinds(here, capsys, kind):
     with Image.open("crow.png") as image:
         crow = image.convert("RGB")
     options = {}
@@ -455,7 +455,7 @@ def test_a_photo_on_its_side_is_another_photo(here, capsys):
         ((1100, 900), "513 x 419 of 1100 x 900"),
     ],
 )  # fmt: skip
-def test_every_size_is_answered_and_scaling_down_is_said(here, capsys, size, looked):
+def test_odd_sizes_are_answered_and_scaling_down_is_said(here, capsys, size, looked):
     photo(*size).save("odd.png")
     found, lines = asked(capsys, "segment", "odd.png", "--labels", "labels.png")
     assert sum(found.values()) == pytest.approx(100, abs=0.2)
