@@ -10,10 +10,14 @@ from minideeplab.learn.network_file import label_names, network_of
 from minideeplab.weights.file_limits import plain, reading
 
 LARGEST_LABELS = 2**20  # bytes
+
+
 def translate(source: Path) -> weights.State:
     """Anybody's file -> our state dict, by its ending."""
     if source.suffix == ".npz" or source.suffix == ".index" or source.with_name(source.name + ".index").exists():
         return weights.from_tensorflow(weights.read_tensorflow(source))
+    if source.suffix == ".tflite":
+        return weights.from_tflite(source)
     if source.suffix in (".h5", ".hdf5", ".keras"):
         return weights.from_keras(source)
     if source.suffix == ".safetensors":
@@ -23,7 +27,7 @@ def translate(source: Path) -> weights.State:
             f"{source} is a pickle, which may run code when read: where you trust it, write its state dict as safetensors "
             "(safetensors.torch.save_file(state_dict, 'name.safetensors')) and convert that"
         )
-    kinds = "a TensorFlow checkpoint's prefix or .npz, Keras's .h5 or .keras, or .safetensors of timm or torchvision"
+    kinds = "a TensorFlow checkpoint's prefix or .npz, .tflite, Keras's .h5 or .keras, or .safetensors of timm or torchvision"
     raise ValueError(f"{source}: expected {kinds}")
 
 
@@ -67,10 +71,11 @@ def add_commands(commands: Commands) -> None:
     convert = add_command(
         commands, run_convert, "Bring other people's weights under this library's names, as safetensors",
         "model.ckpt-30000 -o deeplab.safetensors\n"
+        "deeplabv3_mnv2_pascal_quant.tflite -o phone.safetensors\n"
         "xception.keras -o xception.safetensors --labels imagenet_classes.txt\n"
         "timm_xception65.safetensors -o xception65.safetensors --force",
     )
-    kinds = "TensorFlow checkpoint prefix or .npz; Keras .h5 or .keras; .safetensors of timm or torchvision"
+    kinds = "TensorFlow checkpoint prefix or .npz; .tflite; Keras .h5 or .keras; .safetensors of timm or torchvision"
     convert.add_argument("source", type=Path, metavar="SOURCE", help=kinds)
     convert.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the safetensors file to write")
     convert.add_argument("--labels", type=Path, metavar="FILE", help="names of the classes, one a line, kept with the weights")

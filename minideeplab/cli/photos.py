@@ -56,16 +56,21 @@ def run_segment(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{target} is no picture by its name: it may end in {', '.join(PICTURES)}")
     if labeled and labeled.suffix.lower() != ".png":
         raise ValueError(f"{labeled}: labels are written as a PNG, whose pixels stay what they are")
+    if labeled and labeled.is_file() and not arguments.force:
+        raise ValueError(f"{labeled} exists already: name another with --labels, or add --force")
     inputs = list(filter(None, (arguments.photo, arguments.weights)))
-    for file, others in ((target, inputs), (labeled, [*inputs, target])):
-        if file:
-            check_output(file, arguments.force, *others)
+    for file in filter(None, (target, labeled)):
+        check_output(file, arguments.force, *inputs)
+    if labeled and labeled.resolve() == target.resolve():
+        raise ValueError(f"{labeled} cannot be both the picture and the labels: name another with -o or --labels")
     photo = read_photo(arguments.photo)
     width, height = fitted(photo, arguments.size)
     largest = max(SCALES) if arguments.multi_scale else 1
     asked = {"output_stride": arguments.output_stride} if arguments.output_stride else {}
     sides = (int((on_grid(side) - 1) * largest) + 1 for side in (height, width))
     net, names = ready(arguments.weights, *sides, segments=True, **asked)
+    if labeled and len(names) > 256:
+        raise ValueError(f"{labeled}: a palette has 256 colors, this network {len(names):,} classes: leave out --labels")
     if (width, height) != photo.size:
         note(f"looked at: {width} x {height} of {photo.width} x {photo.height} pixels (another size: --size)")
     labels = segment(photo, net, size=arguments.size, multi_scale=arguments.multi_scale)
@@ -76,7 +81,9 @@ def run_segment(arguments: argparse.Namespace) -> int:
             label_picture(labels).save(whole_file)
     note(f"written: {target}{f' and {labeled}' if labeled else ''}")
     if arguments.json:
-        found = {names[k]: share for k, share in shares(labels)}
+        found: dict[str, float] = {}
+        for k, share in shares(labels):
+            found[names[k]] = found.get(names[k], 0) + share  # two classes may have one name
         print_json({"photo": str(arguments.photo), "picture": str(target), "looked_at": [height, width], "shares": found})
         return 0
     for k, share in shares(labels):
@@ -95,7 +102,7 @@ def add_commands(commands: Commands) -> None:
         "photo.jpg --weights deeplab.safetensors --output-stride 8", about=SHIPPED,
     )
     for parser in (look, paint):
-        parser.add_argument("photo", type=Path, metavar="PHOTO")
+        parser.add_argument("photo", type=Path, metavar="PHOTO", help="a picture of any size and form that Pillow reads")
     text, side = "a file that convert wrote", whole(100_000)
     look.add_argument("--weights", type=Path, required=True, metavar="FILE", help=text)
     paint.add_argument("--weights", type=Path, metavar="FILE", help=f"{text} (default: the network that is shipped)")

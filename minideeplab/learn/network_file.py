@@ -127,7 +127,8 @@ def recognize(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
     options["width"] = length(widest) / reference
     if name in CLASSIFIERS and "aspp.project.conv.weight" not in state:
         return f"classifier-{name}", options
-    options |= {"channels": length("aspp.project.conv.weight"), "dense": "aspp.branches.2.conv.weight" in state}
+    dense = {"aspp.branches.2.conv.weight", "decoder.refine.0.conv.weight"}  # without rates the decoder alone tells
+    options |= {"channels": length("aspp.project.conv.weight"), "dense": not dense.isdisjoint(state)}
     if count("aspp.branches") == 2:
         options["rates"] = ()
     elif name == "mobilenet_v2":

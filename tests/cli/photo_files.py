@@ -9,6 +9,8 @@ import torch
 from golden.recipe import seeded
 from torch import nn
 
+CROW = Path(__file__).parents[2] / "notebooks" / "assets" / "crow.png"  # 513 x 513
+
 
 def photo(width: int = 50, height: int = 33) -> Any:
     from PIL import Image

@@ -61,6 +61,7 @@ def refusal(capsys: pytest.CaptureFixture[str], line: str) -> str:
         ("xception65 --size 513", 37_867_312, None),
         ("deeplabv3plus-xception65 --size 513", 41_055_413, 54_035_303_024),
         ("deeplabv3plus-xception65 --size 513 --output-stride 8", 41_055_413, 176_851_524_720),
+        ("deeplabv3-mobilenet_v2 --size 513", 2_113_557, 2_740_709_056),  # the file's convolutions, added up
         ("aspp --in 2048 --out 256", 3_019_776, None),
         ("aspp --in 2048 --out 256 --dense", 15_535_104, None),
         ("conv --in 128 --out 128 --size 32", 147_456, 150_994_944),
@@ -85,6 +86,28 @@ def test_cost_gives_the_published_counts(capsys, line, params, macs):
 def test_cost_gives_the_multiply_adds_of_tables_3_and_5(capsys, line, billions):
     facts = json.loads(answer(capsys, f"cost {line} --size 513 --json"))
     assert abs(facts["tf_multiply_adds"] / 1e9 - billions) / billions < 2e-4
+
+
+def test_the_network_for_phones_has_the_multiply_adds_that_its_authors_print(capsys):
+    facts = json.loads(answer(capsys, "cost deeplabv3-mobilenet_v2 --size 513 --json"))
+    assert facts["tf_multiply_adds"] / 1e9 == pytest.approx(2.7519, abs=5e-5)
+    assert f"{facts['tf_multiply_adds'] / 1e9:.2f}" == "2.75"  # Sandler 2018, table 7
+    assert f"{facts['macs'] / 1e9:.2f}" == "2.74"  # the two counts differ, and the table tells which it is
+
+
+def test_the_backbone_for_phones_is_counted_and_compared(capsys):
+    alone = json.loads(answer(capsys, "cost mobilenet_v2 --json"))
+    whole = json.loads(answer(capsys, "cost deeplabv3-mobilenet_v2 --json"))
+    head = 320 * 256 + 320 * 256 + 512 * 256 + 3 * 512 + 257 * 21  # two views, their projection, three norms, the last layer
+    assert alone["params"] + head == whole["params"]
+    assert re.search(rf"^total +{alone['params']:,}  {alone['macs']:,}$", answer(capsys, "cost mobilenet_v2"), re.MULTILINE)
+    names = ["deeplabv3-mobilenet_v2", "deeplabv3plus-mobilenet_v2", "deeplabv3plus-xception65"]
+    facts = json.loads(answer(capsys, f"compare {' '.join(names)} --json"))
+    assert [fact["model"] for fact in facts] == names
+    assert sorted(fact["macs"] for fact in facts) == [fact["macs"] for fact in facts]
+    table = answer(capsys, f"compare {' '.join(names)}").splitlines()
+    assert [line.split()[:2] for line in table[1:4]] == [[fact["model"], f"{fact['params']:,}"] for fact in facts]
+    assert table[1].endswith("  2.75")
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -229,6 +252,7 @@ def test_every_command_has_help_with_examples(capsys):
     for command in ("", "cost", "compare", "bench", "convert", "classify", "segment"):
         out = answer(capsys, f"{command} --help")
         assert "examples:\n  python -m minideeplab" in out
+        assert max(map(len, out.splitlines())) <= 128, command
     assert "imports and runs your code" in answer(capsys, "cost --help")
     assert all(name in answer(capsys, "compare --help") for name in MODELS)
 
@@ -274,10 +298,12 @@ def test_the_installed_command_is_this_one():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("cost xeption", r"unknown model 'xeption': did you mean xception\? Known are inception_v3, .* or module.path:"),
+        ("cost xeption", r"unknown model 'xeption': did you mean xception\? Known are inception_v3, xception, "),
         ("cost deeplabv3+-xception65", r"did you mean deeplabv3-xception65\?"),
         ("cost Xception", r"did you mean xception\?"),
-        ("cost mobilenet", r"unknown model 'mobilenet': Known are"),
+        ("cost mobilenet", r"did you mean mobilenet_v2\?"),
+        ("cost squeezenet", "unknown model 'squeezenet': Known are"),
+        ("cost classifier-mobilenet_v2", "unknown model"),
         ("cost deeplabv3-inception_v3", "unknown model"),
         ("compare xception nonsense", "unknown model 'nonsense'"),
         ("cost", "arguments are required: MODEL"),
@@ -463,6 +489,11 @@ def test_bench_prints_no_time_without_its_spread(capsys, machine):
     assert not re.search(r"\d ?([GMmµn]?(s|B/s|FLOP/s)|%)\b", bare)
     assert "threads: 1" in out
     assert re.search(r"^depthwise +1 +20,808 ", out, re.MULTILINE)
+
+
+def test_bench_times_the_backbone_for_phones(capsys, machine):
+    out = answer(capsys, "bench mobilenet_v2 --size 65 --runs 3")
+    assert re.search(r"^depthwise +17 ", out, re.MULTILINE)
 
 
 def test_bench_in_json_has_quartiles_everywhere(capsys, machine):

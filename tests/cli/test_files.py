@@ -5,18 +5,29 @@ import os
 import pickle
 import random
 import re
+import time
 
 import numpy as np
 import pytest
 import torch
 from cli.photo_files import authors_checkpoint, fresh
 
-from minideeplab import Classifier, DeepLabV3, DeepLabV3Plus, ResNet, resnet101, weights, xception41, xception65, xception71
+from minideeplab import (
+    Classifier,
+    DeepLabV3,
+    DeepLabV3Plus,
+    ResNet,
+    mobilenet_v2,
+    resnet101,
+    weights,
+    xception41,
+    xception65,
+    xception71,
+)
 from minideeplab.__main__ import main
 from minideeplab.learn.network_file import NETWORKS as NAMES
 from minideeplab.learn.network_file import build, fill, open_network, recognize
 
-pytest.importorskip("safetensors")
 CLASSIFIER = "xception_41 os32 classifier dense 1,1,1"
 NETWORKS = {
     "deeplabv3plus-xception41": lambda: DeepLabV3Plus(xception41(width=0.125), 21, channels=16, low_channels=4),
@@ -81,6 +92,49 @@ def test_the_header_says_what_names_and_shapes_cannot(tmp_path):
         weights.save(state, path, about={"network": text}, overwrite=True)
         with pytest.raises(ValueError, match="holds no network that can be built"):
             open_network(path, segments=True)
+
+
+@pytest.mark.parametrize(
+    ("build_net", "name", "rates"),
+    [
+        (lambda b: DeepLabV3(b, 5, channels=8, rates=()), "deeplabv3-mobilenet_v2", ()),
+        (lambda b: DeepLabV3(b, 5, channels=8, rates=(6, 12, 18)), "deeplabv3-mobilenet_v2", (6, 12, 18)),
+        (lambda b: DeepLabV3(b, 5, channels=8, separable=False), "deeplabv3-mobilenet_v2", (6, 12, 18)),
+        (lambda b: DeepLabV3Plus(b, 5, channels=8), "deeplabv3plus-mobilenet_v2", (6, 12, 18)),
+        (lambda b: DeepLabV3Plus(b, 5, channels=8, rates=()), "deeplabv3plus-mobilenet_v2", ()),
+        (lambda b: DeepLabV3Plus(b, 5, channels=8, rates=(), separable=False), "deeplabv3plus-mobilenet_v2", ()),
+    ],
+)
+@torch.no_grad()
+def test_a_network_for_phones_is_rebuilt_with_and_without_atrous_branches(build_net, name, rates, tmp_path):
+    net, path = fresh(lambda: build_net(mobilenet_v2(width=0.25))), tmp_path / "w.safetensors"
+    weights.save(net.state_dict(), path)
+    assert recognize(net.state_dict())[0] == name
+    again, _ = open_network(path, segments=True)
+    assert again.aspp.rates == rates
+    x = torch.rand(1, 3, 65, 70) * 2 - 1
+    assert torch.equal(fill(again, path)(x), net(x))
+
+
+def test_rates_that_no_network_can_have_are_refused_before_anything_is_built(tmp_path):
+    state, path = DeepLabV3(mobilenet_v2(width=0.25), 5, channels=8, rates=(6, 12, 18)).state_dict(), tmp_path / "w.safetensors"
+
+    def opened(rates: object) -> tuple[int, ...]:
+        known = {"name": "deeplabv3-mobilenet_v2", "classes": 5, "width": 0.25, "channels": 8, "rates": rates}
+        weights.save(state, path, about={"network": json.dumps(known)}, overwrite=True)
+        return open_network(path, segments=True)[0].aspp.rates
+
+    assert opened([1, 2, 256]) == (1, 2, 256)  # what the arrays cannot say, the header says
+    for rates, reason in (
+        ([1, 2, 257], "rates must be at most 256"), ([10**9, 1, 2], "at most 256"), ([10**400, 1, 2], "at most 256"),
+        ([1e300, 1, 2], "at most 256"), ([0, 1, 2], r"rates\[0\] must be at least 1"), ([-(10**9), 1, 2], "at least 1"),
+        ([1] * 10**5, "must be different"), (list(range(1, 257)), "arrays do not fit"), ([True, 2, 3], "must be an integer"),
+        ([1, 2], "arrays do not fit"), ([], "arrays do not fit"), ("666", "not supported"), (6, "not iterable"),
+    ):  # fmt: skip
+        start = time.perf_counter()
+        with pytest.raises(ValueError, match=rf"w\.safetensors holds no (network|complete).*{reason}"):
+            opened(rates)
+        assert time.perf_counter() - start < 5  # seconds
 
 
 def test_chollets_network_runs_at_the_output_stride_that_its_header_says(tmp_path):
@@ -160,13 +214,20 @@ def test_convert_overwrites_only_what_it_was_told_to(tmp_path, capsys):
 def test_convert_refuses_what_it_cannot_read(tmp_path, capsys):
     (tmp_path / "model.pth").write_bytes(pickle.dumps({}))
     (tmp_path / "names.txt").write_text("x")
+    (tmp_path / "text.tflite").write_text("no flatbuffer at all")
+    (tmp_path / "empty.tflite").write_bytes(b"")
+    (tmp_path / "cut.tflite").write_bytes(b"\x1c\0\0\0TFL3")
     (tmp_path / "big.txt").write_bytes(b"x\n" * 2**20)
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     os.mkfifo(tmp_path / "pipe")
     weights.save(NETWORKS["deeplabv3plus-xception41"]().state_dict(), tmp_path / "ours.safetensors")
     for source, reason in (
         ("model.pth", "is a pickle, which may run code"),
-        ("names.txt", "expected a TensorFlow checkpoint's prefix"),
+        ("names.txt", r"expected a TensorFlow checkpoint's prefix or \.npz, \.tflite, Keras's"),
+        ("text.tflite", r"text\.tflite is no complete \.tflite"),
+        ("empty.tflite", r"empty\.tflite is no complete \.tflite"),
+        ("cut.tflite", r"cut\.tflite is no complete \.tflite"),
+        ("absent.tflite", r"No such file or directory: '.*absent\.tflite'"),
         ("ours.safetensors", "are not those of a network"),  # ours already: nothing to rename
         ("absent.npz", "No such file"),
     ):

@@ -1,6 +1,9 @@
-"""`classify` and `segment`: a photo and a file of weights in, an answer out; bad input in, one clear line out."""
+"""`classify` and `segment`: a photo in, with the shipped or one's own weights an answer out; bad input in, one line out."""
 
+import importlib
+import json
 import os
+import socket
 import struct
 import zlib
 from pathlib import Path
@@ -9,16 +12,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from cli.photo_files import fresh, photo
+from cli.photo_files import CROW, fresh, photo
 from torch import nn
 
-from minideeplab import Classifier, DeepLabV3Plus, weights, xception41
+from minideeplab import Classifier, DeepLabV3Plus, pretrained, weights, xception41
 from minideeplab.__main__ import main
 from minideeplab.cli import photos
-from minideeplab.learn.photo import classify, overlay, palette, read_photo, segment, shares
+from minideeplab.learn.photo import classify, fitted, label_picture, overlay, palette, read_photo, segment, shares
+from minideeplab.learn.predict import predict
+from minideeplab.networks.pretrained import VOC
 
 Image = pytest.importorskip("PIL.Image")
-pytest.importorskip("safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -121,29 +125,81 @@ def test_a_network_in_training_is_not_asked(classifier, deeplab):
         segment(photo(), deeplab, size=-3)
 
 
-def direct(net: nn.Module, image, size: int, *, behind: bool = True) -> torch.Tensor:
-    """The definition for a photo whose longer side fits: fill with gray, ask, cut off."""
+def padded(image, size: tuple[int, int], *, behind: bool = True) -> torch.Tensor:
+    """What the network sees of a photo that is not scaled: gray around it up to (rows, columns), in [-1, 1]."""
     width, height = image.size
-    canvas = torch.full((1, 3, size, size), 127.5)
-    top, left = (0, 0) if behind else (size - height, size - width)
+    canvas = torch.full((1, 3, *size), 127.5)
+    top, left = (0, 0) if behind else (size[0] - height, size[1] - width)
     canvas[0, :, top : top + height, left : left + width] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    with torch.no_grad():
-        labels = net(canvas / 127.5 - 1).argmax(1)[0]
-    return labels[top : top + height, left : left + width].to(torch.uint8)
+    return canvas / 127.5 - 1
 
 
-def test_segment_pads_behind_and_below_as_the_authors_do_up_to_the_grid(deeplab):
+@torch.no_grad()
+def direct(net: nn.Module, image, size: tuple[int, int], *, behind: bool = True) -> torch.Tensor:
+    """The definition for a photo that is not scaled: fill with gray, ask, cut off."""
+    width, height = image.size
+    labels = net(padded(image, size, behind=behind)).argmax(1)[0].to(torch.uint8)
+    return labels[:height, :width] if behind else labels[-height:, -width:]
+
+
+def test_segment_pads_behind_and_below_to_the_grid_and_to_no_square(deeplab):
     image = photo(97, 61)
-    labels = segment(image, deeplab, size=97)
+    labels = segment(image, deeplab)
     assert len(labels.unique()) > 3  # not a constant answer
-    assert torch.equal(labels, direct(deeplab, image, 97))
-    assert not torch.equal(labels, direct(deeplab, image, 97, behind=False))
-    assert torch.equal(segment(photo(90, 61), deeplab, size=90), direct(deeplab, photo(90, 61), 97))  # 16 k + 1
+    assert torch.equal(labels, direct(deeplab, image, (65, 97)))
+    assert not torch.equal(labels, direct(deeplab, image, (65, 97), behind=False))
+    assert not torch.equal(labels, direct(deeplab, image, (97, 97)))  # a square would be noticed
+    assert not torch.equal(labels, direct(deeplab, image, (61, 97)))  # and no padding
+    assert torch.equal(segment(photo(90, 61), deeplab, size=90), direct(deeplab, photo(90, 61), (65, 97)))  # 16 k + 1
+
+
+@pytest.mark.parametrize(
+    ("photo_size", "size", "expected"),
+    [
+        ((513, 400), None, (513, 400)), ((50, 33), None, (50, 33)), ((1, 500), None, (1, 500)), ((1, 1), None, (1, 1)),
+        ((514, 400), None, (513, 399)), ((600, 1026), None, (300, 513)), ((12000, 1), None, (513, 1)),
+        ((513, 400), 100, (100, 77)), ((50, 100), 1000, (500, 1000)), ((513, 513), 513, (513, 513)), ((3, 7), 1, (1, 1)),
+    ],
+)  # fmt: skip
+def test_only_photos_above_513_are_scaled_unless_a_size_is_asked_for(photo_size, size, expected):
+    assert fitted(Image.new("1", photo_size), size) == expected
+
+
+def test_the_network_sees_the_photo_and_gray_and_nothing_else():
+    seen: list[torch.Tensor] = []
+
+    def net(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return x
+
+    for image in (photo(50, 33), photo(1, 500), photo(1, 1), photo(33, 17)):
+        segment(image, net)
+        rows, columns = (-(-(side - 1) // 16) * 16 + 1 for side in image.size[::-1])
+        torch.testing.assert_close(seen[-1], padded(image, (rows, columns)))
+    segment(photo(600, 300), net)
+    segment(photo(50, 33), net, size=100)  # 100 x 66
+    assert [tuple(x.shape[2:]) for x in seen[-2:]] == [(257, 513), (81, 113)]
+
+
+def test_enlarging_a_small_photo_would_be_noticed(deeplab):
+    assert torch.equal(segment(photo(50, 33), deeplab), direct(deeplab, photo(50, 33), (33, 65)))
+    assert not torch.equal(segment(photo(50, 33), deeplab), segment(photo(50, 33), deeplab, size=513))
+
+
+def test_several_scales_are_the_authors_prediction_on_the_padded_photo(deeplab):
+    image = photo(50, 40)
+    labels = segment(image, deeplab, multi_scale=True)
+    assert torch.equal(labels, predict(deeplab, padded(image, (49, 65)))[0, :, :40, :50].argmax(0).to(torch.uint8))
+    assert not torch.equal(labels, predict(deeplab, padded(image, (40, 50)))[0].argmax(0).to(torch.uint8))  # padding matters
+    assert not torch.equal(labels, segment(image, deeplab))
+    with pytest.raises(TypeError, match="multi_scale must be of type bool, got str 'no'"):
+        segment(image, deeplab, multi_scale="no")
 
 
 def test_segment_answers_in_the_size_of_the_photo(deeplab):
     for size in ((200, 120), (31, 64), (1, 500), (97, 97), (1, 1)):
-        assert segment(photo(*size), deeplab, size=97).shape == size[::-1]
+        for asked in ({}, {"size": 97}, {"multi_scale": True, "size": 33}):
+            assert segment(photo(*size), deeplab, **asked).shape == size[::-1]
 
 
 def test_labels_are_enlarged_without_new_classes_at_their_borders(deeplab):
@@ -166,6 +222,19 @@ def test_more_than_256_classes_keep_their_numbers():
 
 
 # ---- drawing
+
+
+def test_a_label_picture_is_the_label_map_in_vocs_palette(tmp_path):
+    labels = torch.arange(256, dtype=torch.uint8).view(8, 32)
+    label_picture(labels).save(tmp_path / "labels.png")
+    with Image.open(tmp_path / "labels.png") as picture:
+        assert picture.mode == "P"
+        assert np.array_equal(np.array(picture), labels.numpy())
+        colors = np.array(picture.convert("RGB")).reshape(-1, 3)
+    assert np.array_equal(colors, palette(256).numpy())
+    assert [colors[k].tolist() for k in (0, 3, 15, 255)] == [[0, 0, 0], [128, 128, 0], [192, 128, 128], [224, 224, 192]]  # VOC
+    with pytest.raises(ValueError, match=r"at most 256 classes, these labels are torch\.int32"):
+        label_picture(labels.int())
 
 
 def test_the_palette_is_pascal_vocs_and_goes_on():
@@ -226,17 +295,11 @@ def test_segment_writes_a_picture_and_prints_the_shares(files, capsys):
     with Image.open("photo.segmented.png") as picture:
         assert picture.width > 60
     assert sum(float(row.split("%")[0]) for row in printed.out.splitlines()) == pytest.approx(100, abs=0.2)
-    assert {row.split("%  ")[1] for row in printed.out.splitlines()} <= {*photos_names()}
-    assert printed.err == "written: photo.segmented.png\n"
+    assert {row.split("%  ")[1] for row in printed.out.splitlines()} <= {*VOC}
+    looked, written = printed.err.splitlines()
+    assert looked == "looked at: 97 x 64 of 60 x 40 pixels (another size: --size)"
+    assert written == "written: photo.segmented.png"
     assert main([*line, "--force"]) == 0
-    assert main([*line, "-o", "finer.png", "--output-stride", "8"]) == 0
-    assert Path("finer.png").read_bytes() != Path("photo.segmented.png").read_bytes()
-
-
-def photos_names() -> tuple[str, ...]:
-    from minideeplab.learn.network_file import VOC
-
-    return VOC
 
 
 def test_a_picture_that_cannot_be_written_is_refused_before_the_work(files, capsys, monkeypatch):
@@ -245,17 +308,28 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_work(files, caps
     Path("link.png").symlink_to("elsewhere.png")
     Path("folder.png").mkdir()
     Path("old.png").write_bytes(b"old")
+    Path("same.png").symlink_to("photo.png")
     before = Path("photo.png").read_bytes()
     for output, reason in {
         "old.png": "exists already: name another with -o, or add --force", "photo.png --force": "what is read",
         "pipe.png --force": "a pipe", "link.png --force": "a link", "folder.png --force": "a folder",
         "deeplab.safetensors --force": "no picture by its name", "x.xyz": "no picture by its name", "no/x.png": "no folder",
+        "new.png --labels photo.png --force": "photo.png is what is read", "same.png --force": "what is read",
+        "new.png --labels deeplab.safetensors --force": "labels are written as a PNG", "new.png --labels l.jpg": "as a PNG",
+        "new.png --labels l": "as a PNG", "new.png --labels new.png": "cannot be both the picture and the labels",
+        "new.png --labels no/../new.png": "no folder", "new.png --labels ../{here}/new.png": "cannot be both",
+        "old.png --labels old.png --force": "cannot be both", "new.png --labels link.png --force": "a link",
+        "new.png --labels old.png": "old.png exists already: name another with --labels, or add --force",
+        "old.png --labels new.png": "old.png exists already: name another with -o",
+        "new.png --labels folder.png": "a folder", "new.png --labels pipe.png": "a pipe",
     }.items():  # fmt: skip
+        output = output.replace("{here}", files.name)
         assert main(f"segment photo.png --weights deeplab.safetensors -o {output}".split()) == 2
         out, err = capsys.readouterr()
         assert out == ""
         assert reason in err
         assert err.count("\n") == 1
+        assert not Path("new.png").exists()
     assert (Path("old.png").read_bytes(), Path("photo.png").read_bytes()) == (b"old", before)
 
 
@@ -287,6 +361,15 @@ def test_a_failing_write_keeps_the_old_picture_and_leaves_no_litter(files, capsy
         ("segment photo.png --weights classifier.safetensors", "that one is for the command classify"),
         ("classify photo.png --weights deeplab.safetensors", "holds a DeepLabV3Plus: that one is for the command segment"),
         ("classify photo.png --weights photo.png", "photo.png is no complete safetensors file"),
+        ("classify photo.png", "the following arguments are required: --weights"),
+        ("segment absent.png", "No such file or directory: 'absent.png'"),
+        ("segment photo.png --size 0", "--size: must be from 1 to 100,000, got 0"),
+        ("segment photo.png --size 90000", "no room for the shipped network at this size"),
+        ("segment photo.png --size 60000 --multi-scale", "no room for the shipped network at this size"),
+        ("segment photo.png --output-stride 2", "output_stride must be at least 4"),
+        ("segment photo.png --output-stride 7", "output stride 7 cannot be reached: this network passes through 2, 4, 8"),
+        ("segment photo.png --weights photo.png", "photo.png is no complete safetensors file"),
+        ("segment .", "empty name"),
         ("classify absent.png --weights classifier.safetensors", "No such file or directory: 'absent.png'"),
     ],
 )
@@ -298,3 +381,223 @@ def test_what_photos_cannot_do_is_one_clear_line(files, capsys, line, reason):
     out, err = capsys.readouterr()
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert reason in err
+
+
+# ---- the network that is shipped
+
+
+def asked(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[dict[str, float], list[str]]:
+    """{name: percent} from standard output, the lines on standard error."""
+    assert main([*map(str, words)]) == 0
+    out, err = capsys.readouterr()
+    return {name: float(share) for share, name in (row.strip().split("%  ") for row in out.splitlines())}, err.splitlines()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to be in, with the crow's photo."""
+    monkeypatch.chdir(tmp_path)
+    Path("crow.png").write_bytes(CROW.read_bytes())
+    return tmp_path
+
+
+def bird_in(path: str) -> float:
+    """The share of a label picture's pixels that are a bird's."""
+    with Image.open(path) as picture:
+        return float((np.array(picture) == VOC.index("bird")).mean())
+
+
+def test_segment_finds_a_bird_on_a_fifth_of_the_crow_at_once(here, capsys):
+    found, lines = asked(capsys, "segment", "crow.png", "--labels", "classes.png")
+    assert set(found) == {"background", "bird"}
+    assert 20 < found["bird"] < 22.5  # a human's mask of it covers 21 %
+    assert bird_in("classes.png") == pytest.approx(found["bird"] / 100, abs=1e-4)
+    assert lines == ["written: crow.segmented.png and classes.png"]  # 513 x 513: nothing is scaled, nothing said
+    with Image.open("crow.segmented.png") as picture:
+        assert picture.height == 513
+    photo(513, 513).save("noise.png")
+    noise, _ = asked(capsys, "segment", "noise.png")
+    assert noise.get("bird", 0) < 5  # it does not see birds everywhere
+
+
+@pytest.mark.parametrize("kind", ["turned.jpg", "gray.png", "sixteen.png", "clear.png", "cmyk.jpg", "first.gif", "palette.png"])
+def test_the_bird_is_found_in_photos_of_seven_kinds(here, capsys, kind):
+    with Image.open("crow.png") as image:
+        crow = image.convert("RGB")
+    options = {}
+    if kind == "turned.jpg":
+        crow, options = crow.transpose(Image.Transpose.ROTATE_90), {"exif": Image.Exif()}
+        options["exif"][0x0112] = 6
+    gray = np.array(crow.convert("L"))
+    kinds = {
+        "gray.png": crow.convert("L"), "sixteen.png": Image.fromarray(gray.astype(np.uint16) * 257),
+        "clear.png": crow.convert("RGBA"),
+        "cmyk.jpg": crow.convert("CMYK"), "first.gif": crow, "palette.png": crow.quantize(64),
+    }  # fmt: skip
+    kinds.get(kind, crow).save(kind, **options)
+    found, _ = asked(capsys, "segment", kind)
+    assert 18 < found["bird"] < 24
+
+
+def test_a_photo_on_its_side_is_another_photo(here, capsys):
+    with Image.open("crow.png") as image:
+        image.convert("RGB").transpose(Image.Transpose.ROTATE_90).save("side.png")  # as a reader without EXIF would see it
+    asked(capsys, "segment", "crow.png", "--labels", "upright.png")
+    asked(capsys, "segment", "side.png", "--labels", "lying.png")
+    with Image.open("upright.png") as upright, Image.open("lying.png") as lying:
+        assert (np.array(upright) != np.array(lying)).mean() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("size", "looked"),
+    [
+        ((1, 1), None), ((3, 2), None), ((1, 500), None), ((700, 3), "513 x 2 of 700 x 3"),
+        ((1100, 900), "513 x 419 of 1100 x 900"),
+    ],
+)  # fmt: skip
+def test_odd_sizes_are_answered_and_scaling_down_is_said(here, capsys, size, looked):
+    photo(*size).save("odd.png")
+    found, lines = asked(capsys, "segment", "odd.png", "--labels", "labels.png")
+    assert sum(found.values()) == pytest.approx(100, abs=0.2)
+    note = [f"looked at: {looked} pixels (another size: --size)"] if looked else []
+    assert lines == [*note, "written: odd.segmented.png and labels.png"]
+    with Image.open("labels.png") as labels:
+        assert (labels.mode, labels.size) == ("P", size)
+
+
+def test_a_large_photo_of_the_crow_has_as_much_bird(here, capsys):
+    with Image.open("crow.png") as image:
+        image.resize((2000, 1500)).save("large.jpg")
+    found, lines = asked(capsys, "segment", "large.jpg")
+    assert 19 < found["bird"] < 23
+    assert lines[0] == "looked at: 513 x 384 of 2000 x 1500 pixels (another size: --size)"
+    small, lines = asked(capsys, "segment", "large.jpg", "-o", "small.png", "--size", 65)
+    assert lines[0] == "looked at: 65 x 48 of 2000 x 1500 pixels (another size: --size)"
+    assert small.get("bird", 0) < 10  # the size matters: so few pixels show it no bird
+
+
+def test_json_is_one_line_that_says_what_was_looked_at(here, capsys):
+    photo(1000, 600).save("p.png")
+    assert main("segment p.png --json".split()) == 0
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1
+    facts = json.loads(out)
+    assert list(facts) == ["photo", "picture", "looked_at", "shares"]
+    assert (facts["photo"], facts["picture"], facts["looked_at"]) == ("p.png", "p.segmented.png", [307, 513])  # height first
+    assert sum(facts["shares"].values()) == pytest.approx(1)
+    assert set(facts["shares"]) <= set(VOC)
+    assert err.splitlines()[-1] == "written: p.segmented.png"
+
+
+def test_json_loses_no_share_where_two_classes_have_one_name(files, deeplab, capsys):
+    weights.save(deeplab.state_dict(), "twins.safetensors", about={"labels": "\n".join(["odd", "even"] * 10 + ["odd"])})
+    assert main("segment photo.png --weights twins.safetensors --json".split()) == 0
+    found = json.loads(capsys.readouterr().out)["shares"]
+    assert set(found) == {"odd", "even"}
+    assert sum(found.values()) == pytest.approx(1)
+
+
+def test_a_file_name_for_terminals_to_obey_reaches_none(here, capsys):
+    photo(9, 9).save("a\x1b[31m.png")
+    for form in ([], ["--json", "--force"]):
+        assert main(["segment", "a\x1b[31m.png", *form]) == 0
+        assert "\x1b" not in "".join(capsys.readouterr())
+
+
+def test_the_options_change_the_answer(here, capsys):
+    answers = set()
+    with Image.open("crow.png") as image:
+        image.resize((129, 129)).save("small.png")
+    for option in ("", "--multi-scale", "--output-stride 8", "--size 257"):
+        asked(capsys, *f"segment small.png --force --labels l.png {option}".split())
+        answers.add(Path("l.png").read_bytes())
+    assert len(answers) == 4
+
+
+def test_the_shipped_network_in_a_file_of_ones_own_answers_the_same(here, capsys):
+    weights.save(pretrained().state_dict(), "own.safetensors")
+    with Image.open("crow.png") as image:
+        image.resize((129, 129)).save("small.png")
+    answers = []
+    for option in ("", "--output-stride 8"):
+        for file in ("", "--weights own.safetensors"):
+            asked(capsys, *f"segment small.png --force --labels l.png {option} {file}".split())
+            answers.append(Path("l.png").read_bytes())
+    assert answers[0] == answers[1] != answers[2] == answers[3]
+
+
+def test_several_scales_need_the_room_of_the_largest(here, capsys, monkeypatch):
+    bytes_asked: list[float] = []
+    monkeypatch.setattr(photos, "check_room", lambda _, most: bytes_asked.append(most))
+    photo(257, 257).save("p.png")
+    for options in ("--size 257", "--size 257 --multi-scale", "--size 449"):  # 449 = 1.75 * 256 + 1
+        asked(capsys, *f"segment p.png --force {options}".split())
+    assert bytes_asked[1] == bytes_asked[2] > 2 * bytes_asked[0]
+
+
+def test_nothing_is_downloaded(here, capsys, monkeypatch):
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", opened)
+    with pytest.raises(AssertionError, match="a socket was opened"):
+        socket.create_connection(("127.0.0.1", 9))  # what a download would meet
+    photo(33, 33).save("p.png")
+    asked(capsys, "segment", "p.png")
+
+
+def test_shipped_weights_that_are_missing_or_damaged_are_one_line(here, capsys, monkeypatch):
+    module = importlib.import_module("minideeplab.networks.pretrained")
+    whole = module.SHIPPED.read_bytes()
+    for name, content, reason in (("gone", None, "No such file"), ("half", whole[:1000000], "half is no complete safetensors")):
+        monkeypatch.setattr(module, "SHIPPED", here / name)
+        if content:
+            (here / name).write_bytes(content)
+        assert main(["segment", "crow.png"]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert reason in err
+        assert str(here / name) in err
+    assert not Path("crow.segmented.png").exists()
+
+
+def test_more_than_256_classes_have_no_label_picture_and_are_refused_before_the_work(files, capsys, monkeypatch):
+    net = fresh(lambda: DeepLabV3Plus(xception41(width=0.125), 257, channels=8, low_channels=4))
+    weights.save(net.state_dict(), "many.safetensors")
+    assert main("segment photo.png --weights many.safetensors -o without.png".split()) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(photos, "segment", lambda *_, **__: pytest.fail("it worked first"))
+    assert main("segment photo.png --weights many.safetensors --labels l.png".split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "l.png: a palette has 256 colors, this network 257 classes: leave out --labels" in err
+    assert not Path("photo.segmented.png").exists()
+
+
+def test_what_exists_is_overwritten_by_force_alone(here, capsys):
+    photo(20, 20).save("p.png")
+    asked(capsys, *"segment p.png --labels l.png".split())
+    first = Path("p.segmented.png").read_bytes(), Path("l.png").read_bytes()
+    assert main("segment p.png --labels new.png --size 65".split()) == 2
+    assert main("segment p.png -o new.png --labels l.png --size 65".split()) == 2
+    assert not Path("new.png").exists()
+    assert (Path("p.segmented.png").read_bytes(), Path("l.png").read_bytes()) == first
+    capsys.readouterr()
+    photo(40, 40).save("p.png")
+    asked(capsys, *"segment p.png --labels l.png --force".split())
+    with Image.open("l.png") as labels:
+        assert labels.size == (40, 40)
+    assert Path("p.segmented.png").read_bytes() != first[0]
+
+
+def test_the_help_says_what_the_network_is_and_what_it_is_not(capsys):
+    with pytest.raises(SystemExit):
+        main(["segment", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for said in (
+        "the authors' DeepLabV3 on MobileNetV2", "trained on PASCAL VOC 2012", "nothing is downloaded",
+        "20 kinds of things and the background, and calls everything else one of these", "no decoder, so its edges are coarse",
+        "75.3 % mIoU on VOC val, and 74.3 % with these 8-bit weights", "at most 513",
+    ):  # fmt: skip
+        assert said in text
+    assert len(VOC) == 21
