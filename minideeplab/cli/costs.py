@@ -83,7 +83,7 @@ def subjects(names: Sequence[str], args: argparse.Namespace) -> list[Subject]:
         if name not in MODELS and ":" not in name:
             near = get_close_matches(name.lower(), MODELS, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise ValueError(f"unknown model {name[:100]!r}: {hint}Known are {', '.join(MODELS)}, or module.path:callable")
+            raise ValueError(f"unknown model {name[:100]!r}: {hint}Known are module.path:callable and {', '.join(MODELS)}")
     for option in options:
         if not any(option in own_options(name, options) for name in names):
             raise ValueError(f"{OPTIONS[option][0]} does not apply to {' or '.join(names)}")

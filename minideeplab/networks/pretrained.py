@@ -24,6 +24,8 @@ def pretrained(*, output_stride: int = 16) -> DeepLabV3:
     file. They report 75.32 % mIoU on VOC val for the float checkpoint and 74.26 % with 8 bits; there is no decoder, so edges
     are coarse. Another `output_stride` keeps every weight, but the network was trained at 16.
     """
+    if not SHIPPED.is_file():
+        raise FileNotFoundError(f"{SHIPPED} is missing, though the package brings it along: install minideeplab again")
     with torch.device("cpu"):
         net = DeepLabV3(mobilenet_v2(output_stride=output_stride), len(VOC), rates=())
     weights.load(net, unpack(weights.read(SHIPPED)))

@@ -482,7 +482,8 @@ def test_json_is_one_line_that_says_what_was_looked_at(here, capsys):
     out, err = capsys.readouterr()
     assert out.count("\n") == 1
     facts = json.loads(out)
-    assert list(facts) == ["photo", "picture", "looked_at", "shares"]
+    assert list(facts) == ["photo", "picture", "labels", "looked_at", "shares"]
+    assert facts["labels"] is None
     assert (facts["photo"], facts["picture"], facts["looked_at"]) == ("p.png", "p.segmented.png", [307, 513])  # height first
     assert sum(facts["shares"].values()) == pytest.approx(1)
     assert set(facts["shares"]) <= set(VOC)
