@@ -16,7 +16,7 @@ from minideeplab.weights.file_limits import plain
 from minideeplab.weights.storage import State
 from minideeplab.weights.tflite_file import QuantizedLayer
 
-SCOPES = ("MobilenetV2/", "image_pooling", "aspp", "concat_projection", "decoder/", "logits/")  # where eps is known
+SCOPES = ("MobilenetV2/", "image_pooling", "aspp", "concat_projection", "logits/")  # those of one network: eps is known
 DENSE, DEPTHWISE = (0, 3, 1, 2), (3, 0, 1, 2)  # the axes of TensorFlow Lite's kernels in our order
 
 
