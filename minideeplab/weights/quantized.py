@@ -16,6 +16,7 @@ from minideeplab.weights.file_limits import plain
 from minideeplab.weights.storage import State
 from minideeplab.weights.tflite_file import QuantizedLayer
 
+SCOPES = ("MobilenetV2/", "image_pooling", "aspp", "concat_projection", "logits/")  # those of one network: eps is known
 DENSE, DEPTHWISE = (0, 3, 1, 2), (3, 0, 1, 2)  # the axes of TensorFlow Lite's kernels in our order
 
 
@@ -30,18 +31,23 @@ def pack(layers: Mapping[str, QuantizedLayer]) -> State:
     """{TensorFlow's layer: its numbers} -> a state of bytes, scales, zeros and biases under our names.
 
     Every scale and zero stays as it was; a bias is its integers times their scale, rounded once to float32. ValueError for
-    layers that no network here has.
+    the layers of another network, and for numbers that do not fit each other or float32.
     """
     packed: dict[str, Tensor] = {}
     for theirs, layer in layers.items():
-        ours = names.rename(theirs, names.TENSORFLOW)
+        ours = names.rename(theirs, names.TENSORFLOW) if theirs.startswith(SCOPES) else None
         if ours is None or f"{ours}.bytes" in packed:
             raise ValueError(f"{plain(theirs)} is no layer of the authors' DeepLabV3 on MobileNetV2, or one that comes twice")
         axes = DEPTHWISE if ours.endswith("depthwise") else DENSE
-        packed[f"{ours}.bytes"] = torch.from_numpy(np.array(layer.values.transpose(axes), order="C"))
+        values, bias = layer.values.transpose(axes), layer.bias * np.float64(layer.bias_scale)
+        if len(values) != len(bias):
+            raise ValueError(f"{plain(theirs)} has {len(values)} channels and a bias of {len(bias)}")
+        if max(255 * np.float64(layer.scale), np.abs(bias).max()) > np.finfo(np.float32).max:
+            raise ValueError(f"{plain(theirs)} has scales that lead beyond float32: {layer.scale}, {layer.bias_scale}")
+        packed[f"{ours}.bytes"] = torch.from_numpy(np.array(values, order="C"))
         packed[f"{ours}.scale"] = torch.tensor(layer.scale)
         packed[f"{ours}.zero"] = torch.tensor(layer.zero, dtype=torch.uint8)
-        packed[f"{ours}.bias"] = torch.from_numpy((layer.bias * np.float64(layer.bias_scale)).astype(np.float32))
+        packed[f"{ours}.bias"] = torch.from_numpy(bias.astype(np.float32))
     if not packed:
         raise ValueError("no convolution in it has 8-bit weights under the authors' names")
     return State(packed)

@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minideeplab.weights.file_limits import MOST_ARRAYS, check_bytes, plain, reading
+from minideeplab.weights.file_limits import check_bytes, plain, reading
 
 UINT8, INT32 = 3, 2  # TensorType of the schema
 # Places of the fields that are read, in the schema's tables (tensorflow/lite/schema/schema.fbs, version 3).
 MODEL_SUBGRAPHS, MODEL_BUFFERS, SUBGRAPH_TENSORS, SUBGRAPH_OPERATORS, OPERATOR_INPUTS, BUFFER_DATA = 2, 4, 0, 3, 1, 0
 TENSOR_SHAPE, TENSOR_TYPE, TENSOR_BUFFER, TENSOR_NAME, TENSOR_QUANTIZATION, SCALE, ZERO = 0, 1, 2, 3, 4, 2, 3
-LAYER = re.compile(r"([^;]+)/weights_quant/")  # in a weight's name, one of several that are joined by semicolons
+LAYER = re.compile(r"(?:^|;)([^;]+)/weights_quant/")  # in a weight's name, one of several that are joined by semicolons
+LONGEST_NAME, MOST_AXES, MOST_ENTRIES = 4096, 8, 2000  # the authors' file: 259 bytes, 4 axes, 188 tensors, 72 operators
 
 
 class QuantizedLayer(NamedTuple):
@@ -77,7 +78,7 @@ class Table:
     def tables(self, index: int) -> "list[Table]":
         """The list of tables to which a field points."""
         offsets = self.vector(index, "<u4")
-        if len(offsets) > MOST_ARRAYS:
+        if len(offsets) > MOST_ENTRIES:
             raise ValueError(f"a list claims {len(offsets):,} entries")
         first = self.pointed(index) + 4
         return [Table(self.data, first + 4 * i + int(offset)) for i, offset in enumerate(offsets)]
@@ -90,7 +91,7 @@ def read_tflite(path: str | Path) -> dict[str, QuantizedLayer]:
     `.tflite`, and for weights that are not 8-bit with one scale for all, as the authors' are.
     """
     with reading(Path(path), ".tflite"):
-        check_bytes(Path(path).stat().st_size, "it")
+        check_bytes(4 * Path(path).stat().st_size, "it, read as float32,")
         data = Path(path).read_bytes()
         if data[4:8] != b"TFL3":
             raise ValueError("it does not begin as one")
@@ -107,24 +108,33 @@ def read_tflite(path: str | Path) -> dict[str, QuantizedLayer]:
                 claim = f"weights {values.shape}, zero {zero}, bias {shift.shape}, zero {bias_zero}"
                 raise ValueError(f"{plain(name)} is no convolution of 8-bit weights and a bias: {claim}")
             layers[name] = QuantizedLayer(values, scale, zero, shift, bias_scale)
+        if (claimed := sum(layer.values.nbytes + layer.bias.nbytes for layer in layers.values())) > len(data):
+            raise ValueError(f"its convolutions claim {claimed:,} bytes, it has {len(data):,}: they share their numbers")
     return layers
 
 
 def convolutions(graph: Table) -> Iterator[tuple[str, Table, Table]]:
-    """The layer's name, the weight and the bias of every operator that has three inputs, the second of which is a weight."""
+    """(Layer, weight, bias) of every operator of three inputs, none of them left out (-1), the second a layer's weight."""
     tensors = graph.tables(SUBGRAPH_TENSORS)
     for operator in graph.tables(SUBGRAPH_OPERATORS):
         inputs = operator.vector(OPERATOR_INPUTS, "<i4")
-        if len(inputs) == 3 and all(0 <= i < len(tensors) for i in inputs):
+        if len(inputs) == 3 and inputs.min() >= 0:
             _, weight, bias = (tensors[i] for i in inputs)
-            name = bytes(weight.vector(TENSOR_NAME, "u1")).decode()
-            if match := LAYER.search(name):
+            if match := LAYER.search(name_of(weight)):
                 yield match[1], weight, bias
+
+
+def name_of(tensor: Table) -> str:
+    """What a tensor is called."""
+    letters = tensor.vector(TENSOR_NAME, "u1")
+    if len(letters) > LONGEST_NAME:
+        raise ValueError(f"a name claims {len(letters):,} bytes")
+    return bytes(letters).decode()
 
 
 def stored(tensor: Table, buffers: list[Table], kind: int) -> tuple[NDArray[Any], np.float32, int]:
     """The numbers of a tensor in its shape, their one scale, and the number that stands for zero."""
-    name, shape = plain(bytes(tensor.vector(TENSOR_NAME, "u1")).decode()), tensor.vector(TENSOR_SHAPE, "<i4").tolist()
+    name, shape = plain(name_of(tensor)), tensor.vector(TENSOR_SHAPE, "<i4")[: MOST_AXES + 1].tolist()
     if (found := tensor.integer(TENSOR_TYPE, "b")) != kind:
         raise ValueError(f"{name} is of type {found} of the schema, expected {kind} (3: 8 bits without a sign, 2: 32 with one)")
     quantization, number = tensor.table(TENSOR_QUANTIZATION), tensor.integer(TENSOR_BUFFER, "<I")
@@ -134,6 +144,6 @@ def stored(tensor: Table, buffers: list[Table], kind: int) -> tuple[NDArray[Any]
     if len(scales) != 1 or len(zeros) != 1 or not 0 < scales[0] < np.inf:
         raise ValueError(f"{name} has {len(scales)} scales and {len(zeros)} zeros, expected one positive scale and one zero")
     values = buffers[number].vector(BUFFER_DATA, "u1").view("u1" if kind == UINT8 else "<i4")
-    if min(shape, default=0) < 1 or prod(shape) != len(values):
+    if len(shape) > MOST_AXES or min(shape, default=0) < 1 or prod(shape) != len(values):
         raise ValueError(f"{name} claims the shape {plain(shape)} and has {len(values):,} numbers")
     return values.reshape(shape), scales[0], int(zeros[0])
