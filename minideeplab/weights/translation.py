@@ -93,10 +93,11 @@ def from_tflite(path: str | Path) -> State:
     Weights are dequantized exactly; what was folded into them becomes a batch norm that adds the bias. The half-wide network
     ("dm05") is `mobilenet_v2(width=0.5)`. Maps are not rounded to bytes here as they are there: labels differ by rounding.
     """
+    layers = read_tflite(path)  # its errors name the file
     try:
-        return unpack(pack(read_tflite(path)))
+        return unpack(pack(layers))
     except ValueError as error:
-        raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
 
 
 def from_keras(path: str | Path) -> State:

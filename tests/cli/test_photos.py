@@ -550,7 +550,10 @@ def test_nothing_is_downloaded(here, capsys, monkeypatch):
 def test_shipped_weights_that_are_missing_or_damaged_are_one_line(here, capsys, monkeypatch):
     module = importlib.import_module("minideeplab.networks.pretrained")
     whole = module.SHIPPED.read_bytes()
-    for name, content, reason in (("gone", None, "install minideeplab again"), ("half", whole[:1000000], "half is no complete safetensors")):
+    for name, content, reason in (
+        ("gone", None, "install minideeplab again"),
+        ("half", whole[:1000000], "half is no complete safetensors"),
+    ):
         monkeypatch.setattr(module, "SHIPPED", here / name)
         if content:
             (here / name).write_bytes(content)

@@ -1,5 +1,6 @@
 """The authors' 8-bit network, read from a .tflite: the numbers of its convolutions, and those of no other reading."""
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -328,3 +329,11 @@ def test_every_array_that_the_package_ships_is_the_authors_byte_for_byte(authors
     numbers = sum(values.nbytes for values in packed.values())
     assert again[-numbers:] == ours[-numbers:]
     assert len(again) == len(ours)  # what stands before the numbers may come in another order
+
+
+def test_the_page_beside_the_shipped_weights_says_their_size_and_sum_and_the_licence_is_there() -> None:
+    page, data = SHIPPED.with_suffix(".md").read_text(encoding="utf-8"), SHIPPED.read_bytes()
+    assert f"{len(data):,} bytes" in page
+    assert hashlib.sha256(data).hexdigest() in page
+    assert "Apache License" in SHIPPED.with_suffix(".LICENSE.txt").read_text(encoding="utf-8")
+    assert all(word in page for word in ("google-coral/test_data", "104342d", "what was changed"))
