@@ -14,7 +14,8 @@ from minideeplab.weights.quantized import pack
 from minideeplab.weights.tflite_file import read_tflite
 
 ABOUT = {  # one entry: safetensors writes several in any order
-    "minideeplab": "DeepLabV3 on MobileNetV2, 21 classes of PASCAL VOC 2012, 8-bit weights, Apache-2.0: see the page beside this file"
+    "minideeplab": "DeepLabV3 on MobileNetV2, 21 classes of PASCAL VOC 2012, 8-bit weights, Apache-2.0: "
+    "see the page beside this file"
 }
 
 

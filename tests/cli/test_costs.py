@@ -298,7 +298,7 @@ def test_the_installed_command_is_this_one():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("cost xeption", r"unknown model 'xeption': did you mean xception\? Known are module.path:callable and inception_v3, xception, "),
+        ("cost xeption", r"unknown model 'xeption': did you mean xception\? Known are module.path:callable and inception_v3, "),
         ("cost deeplabv3+-xception65", r"did you mean deeplabv3-xception65\?"),
         ("cost Xception", r"did you mean xception\?"),
         ("cost mobilenet", r"did you mean mobilenet_v2\?"),
