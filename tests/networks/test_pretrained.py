@@ -182,6 +182,7 @@ def test_two_threads_give_the_same_labels(net, photos, right):
 
 def test_it_knows_its_classes_and_is_ready_to_answer(net, right):
     assert len(net.classes) == net.classify.out_channels == 21
+    assert net.classes == ("background", *sorted(net.classes[1:]))  # VOC's own order is the alphabet's
     assert [net.classes[k] for k in (0, BIRD, CAT, 15, 20)] == ["background", "bird", "cat", "person", "tvmonitor"]
     assert {name: set(right[name].labels.unique().tolist()) for name in ("crow", "cat")} == {"crow": {0, BIRD}, "cat": {CAT}}
     assert not any(module.training for module in net.modules())
