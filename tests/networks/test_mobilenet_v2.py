@@ -132,7 +132,7 @@ def test_a_map_of_stride_s_has_a_pixel_for_every_s_pixels_begun(output_stride, h
     assert high.shape == (2, 1, ceil(height / output_stride), ceil(width / output_stride))
 
 
-def test_half_the_width_halves_every_layer_and_rounds_nothing_to_eights():
+def test_width_halves_every_layer_and_12_stays_12():
     full, half = (dict(mobilenet_v2(width=width).named_parameters()) for width in (1, 0.5))
     assert full.keys() == half.keys()
     for name, weight in full.items():
