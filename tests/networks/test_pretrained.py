@@ -145,7 +145,7 @@ def test_it_answers_what_the_float_port_answers(right, photo):
 
 @pytest.mark.parametrize("photo", ["crow", "cat", "even"])
 def test_the_authors_numbers(right, photo):
-    """What LiteRT answers, up to its 8 bits. The cat's logits have a limit of their own: they differ by 0.107, its labels not."""
+    """What LiteRT answers, up to its 8 bits. The cat's logits have their own limit: they differ by 0.107, its labels not."""
     distances = from_litert(right[photo], photo)
     assert ("labels" in distances) == (photo != "even")
     assert beyond(LIMITS | {"logits": LOGITS[photo]}, distances) == []
