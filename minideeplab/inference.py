@@ -48,7 +48,7 @@ def optimize_for_inference(net: nn.Module, *, dtype: torch.dtype | None = None) 
             return copy.deepcopy(net)
         _require_known(net)
         net = copy.deepcopy(net).eval()
-        return FastPath(nn.Sequential(net) if type(net) in PLAIN else net, dtype)
+        return FastPath(nn.Sequential(net) if type(net) in {*PLAIN, SameConv2d} else net, dtype)
 
 
 def _require_known(net: nn.Module) -> None:

@@ -47,6 +47,8 @@ BLOCKS = {
     "ConvBN, strided": Row(m.ConvBN, (2, 3, (3, 1)), [X], {}, {"stride": 2}),
     "ConvBNReLU": Row(m.ConvBNReLU, (2, 3), [X], {"kernel_size": 3}),
     "ConvBNReLU, valid": Row(m.ConvBNReLU, (2, 3, (1, 3)), [X], {}, {"valid": True}),
+    "SameConv2d": Row(m.SameConv2d, (2, 4), [X], {"kernel_size": 5, "stride": 2, "dilation": 2, "groups": 2}),
+    "SameConv2d, strided": Row(m.SameConv2d, (2, 4), [(2, 2, 6, 5)], {}, {"stride": 2, "groups": 2}),
     "SameMaxPool2d": Row(m.SameMaxPool2d, (), [(2, 2, 6, 5)], {"stride": 1, "dilation": 2}),
     "SameMaxPool2d, dilated": Row(m.SameMaxPool2d, (), [X], {}, {"stride": 1, "dilation": 2}),
     "MeanPool2d": Row(MeanPool2d, (), [X]),
@@ -70,6 +72,9 @@ BLOCKS = {
     "AlignedBlock, identity": Row(m.AlignedBlock, (2, [2, 2, 2]), [X]),
     "Bottleneck": Row(m.Bottleneck, (2, 1), [X], {"stride": 2}),
     "Bottleneck, skipping": Row(m.Bottleneck, (8, 2), [(2, 8, 5, 4)], {"stride": Step(2, True, 2)}, {"stride": 2}),
+    "InvertedResidual": Row(m.InvertedResidual, (2, 3), [X], {"expansion": 1, "stride": 2}),
+    "InvertedResidual, strided": Row(m.InvertedResidual, (2, 3), [X], {"stride": Step(2, True, 2)}, {"stride": 2}),
+    "InvertedResidual, identity": Row(m.InvertedResidual, (2, 2), [X]),
     "ImagePooling": Row(m.ImagePooling, (2, 3), [X]),
     "ASPP": Row(m.ASPP, (2,), [X], {"channels": 4, "rates": (1,), "separable": False}, {"channels": 3, "rates": (1, 2)}),
     "ASPP, without rates": Row(m.ASPP, (2, 3), [X], {}, {"rates": ()}),
@@ -88,6 +93,8 @@ NETWORKS = {
     "xception71": Row(m.xception71, (), [IMAGE], STRIDES, SMALL),
     "ResNet": Row(m.ResNet, ([3, 1, 1, 3],), [IMAGE], {**STRIDES, "multi_grid": (1, 2, 4)}, SMALL),
     "resnet101": Row(m.resnet101, (), [IMAGE], {**STRIDES, "multi_grid": (1, 2, 4)}, SMALL),
+    "MobileNetV2": Row(m.MobileNetV2, (), [IMAGE], STRIDES, SMALL),
+    "mobilenet_v2": Row(m.mobilenet_v2, (), [IMAGE], STRIDES, SMALL),
     "Classifier": Row(m.Classifier, (thin(), 3), [IMAGE]),
     "DeepLabV3": Row(
         m.DeepLabV3, (thin(), 3), [IMAGE], {"rates": (1, 2), "channels": 8, "separable": False}, {"channels": 4}
@@ -97,6 +104,10 @@ NETWORKS = {
         {"rates": (1, 2), "channels": 8, "low_channels": 2, "refine": 1, "separable": False}, {"channels": 4},
     ),
     "DeepLabV3Plus on ResNet": Row(m.DeepLabV3Plus, (m.ResNet([3, 1, 1, 3], **SMALL), 3), [IMAGE], {}, {"channels": 4}),
+    "DeepLabV3 on MobileNetV2": Row(
+        m.DeepLabV3, (m.mobilenet_v2(width=1 / 16), 3), [IMAGE], {"rates": (1,)}, {"channels": 4, "rates": ()}
+    ),
+    "DeepLabV3Plus on MobileNetV2": Row(m.DeepLabV3Plus, (m.mobilenet_v2(width=1 / 16), 3), [IMAGE], {}, {"channels": 4}),
 }  # fmt: skip
 MODULES = BLOCKS | NETWORKS
 MAPS, KERNEL = integers(1, 2, 5, 5), integers(1, 2, 3, 3)
@@ -107,6 +118,7 @@ FUNCTIONS = {
     "conv2d_on_sub_grids": Row(m.conv2d_on_sub_grids, (MAPS, KERNEL, 2)),
     "mean_taps_inside": Row(m.mean_taps_inside, (9, 2), (), {"kernel_size": 5}),
     "pixels_touched": Row(m.pixels_touched, ((1, 2),), (), {"kernel_size": 5}),
+    "pretrained": Row(m.pretrained, (), [(1, 3, 33, 30)], {"output_stride": 8}),  # a "DeepLabV3" that is as large as it is
     "UnpoolingDecoder": Row(m.UnpoolingDecoder, ([2, 2],)),
     "effective_kernel": Row(geometry.effective_kernel, (3,), (), {"dilation": 2}),
     "same_padding": Row(geometry.same_padding, (3,), (), {"dilation": 2}),

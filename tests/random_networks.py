@@ -36,6 +36,13 @@ def conv_bn(r: Random, c: int) -> Block:
     return kind(c, out, kernel, **sampled(r), valid=kernel == (3, 1), eps=r.choice([1e-3, 1e-5])), out
 
 
+def same(r: Random, c: int) -> Block:
+    """Padded by TensorFlow's rule, which depends on the size of the map, and mostly followed by what can be absorbed."""
+    out, kernel, groups = 2 * c, r.choice([1, 3, 5]), r.choice([g for g in (1, 2, c) if c % g == 0])
+    conv = m.SameConv2d(c, out, kernel, groups=groups, stride=r.choice([1, 2, 2, 3]), dilation=r.choice([1, 1, 2, 6]))
+    return nn.Sequential(conv, *r.choice([[], [nn.BatchNorm2d(out, eps=1e-3)], [nn.BatchNorm2d(out), nn.ReLU6()]])), out
+
+
 def separable(r: Random, c: int) -> Block:
     out, kernel = width(r), r.choice([3, 5])
     if r.random() < 0.5:
@@ -45,12 +52,14 @@ def separable(r: Random, c: int) -> Block:
 
 def residual(r: Random, c: int) -> Block:
     out = r.choice([c, width(r)])
-    kind = r.choice(["xception", "aligned", "bottleneck"])
+    kind = r.choice(["xception", "aligned", "bottleneck", "inverted"])
     if kind == "xception":
         widths = [width(r) for _ in range(r.randrange(3))] + [out]
         return m.XceptionBlock(c, widths, stride=step(r), starts_with_relu=r.random() < 0.5), out
     if kind == "aligned":
         return m.AlignedBlock(c, [width(r), width(r), out], stride=step(r)), out
+    if kind == "inverted":
+        return m.InvertedResidual(c, out, expansion=r.choice([1, 2, 6]), stride=step(r)), out
     quarter = c // 4 if c % 4 == 0 and r.random() < 0.5 else r.choice([1, 2, 3])
     return m.Bottleneck(c, quarter, stride=step(r)), 4 * quarter
 
@@ -106,7 +115,7 @@ def plain_alone(r: Random, c: int) -> Block:
 
 
 BLOCKS: list[Callable[[Random, int], Block]] = [
-    conv_bn, separable, residual, segmented, pyramid, pool, inception, towers, plain, plain_alone,
+    conv_bn, same, separable, residual, segmented, pyramid, pool, inception, towers, plain, plain_alone,
 ]  # fmt: skip
 
 
@@ -122,10 +131,10 @@ def chain(r: Random) -> tuple[nn.Module, Tensor]:
 
 
 def whole(r: Random) -> tuple[nn.Module, Tensor]:
-    make = r.choice([m.xception41, m.xception65, m.xception71, m.resnet101])
+    make = r.choice([m.xception41, m.xception65, m.xception71, m.resnet101, m.mobilenet_v2])
     options = {"multi_grid": r.choice([(1, 2, 4), (1, 1, 1)])} if make is m.resnet101 else {}
     backbone = make(output_stride=r.choice([8, 16, 32]), width=1 / r.choice([32, 64]), **options)
-    heads = {"separable": r.random() < 0.5, "channels": width(r), "rates": r.choice([None, (1,), (2, 7)])}
+    heads = {"separable": r.random() < 0.5, "channels": width(r), "rates": r.choice([None, (), (1,), (2, 7)])}
     decoder = {"low_channels": r.choice([1, 3]), "refine": r.choice([1, 2, 3])}
     net = r.choice([
         lambda: backbone,

@@ -32,6 +32,11 @@ NETWORKS = {  # every architecture, every output stride, even and odd sizes, squ
         (2, 3, 64, 97),
     ),
     "Classifier": (lambda: m.Classifier(m.xception41(width=1 / 16), 10), (2, 3, 64, 64)),
+    "mobilenet_v2": (lambda: m.DeepLabV3(m.mobilenet_v2(), 21, rates=()), (1, 3, 65, 98)),
+    "mobilenet_v2 at 8": (
+        lambda: m.DeepLabV3Plus(m.mobilenet_v2(width=1 / 4, output_stride=8), 21, channels=16),
+        (2, 3, 64, 50),
+    ),
     "PyramidPooling": (lambda: m.PyramidPooling(8), (1, 8, 12, 13)),
 }
 
@@ -81,7 +86,7 @@ def test_random_networks_keep_their_answers(seed):
     with torch.no_grad():
         try:
             slow = net(x)
-        except RuntimeError as error:  # two of them end on a map smaller than a kernel
+        except RuntimeError as error:  # one of them ends on a map smaller than a kernel
             with pytest.raises(RuntimeError, match=re.escape(str(error))):
                 fast(x)
         else:
@@ -177,6 +182,45 @@ def test_relu_moves_into_the_convolution_and_nowhere_else():
     # the shortcut reads too, and the third of the tapped module what the decoder reads.
     assert inside == 2 + 6 + 9 + 5 + 2 * len(blocks) - 1
     assert_same_answer(fast(x), net(x))
+
+
+def test_relu6_moves_in_too_whether_it_is_called_or_is_a_layer():
+    net, x = floats(m.mobilenet_v2(width=1 / 8)), 20 * torch.rand(1, 3, 33, 34)
+    fast = optimize_for_inference(net)
+    inside = [conv.rectify for conv in fast.modules() if isinstance(conv, FastConv2d)]
+    assert inside.count(F.relu6) == 1 + 16 + 17  # the root's layer, and each block's two but for the first, which has one
+    assert inside.count(None) == 17  # the projections are linear
+    assert {"hardtanh", "hardtanh_", "relu6", "clamp"}.isdisjoint(operations(fast, x))
+    with torch.no_grad():
+        assert_same_answer(fast(x), net(x))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("dilation", [1, 2, 6])
+def test_a_convolution_that_pads_for_itself_pads_the_same(kernel, stride, dilation):
+    conv = m.SameConv2d(4, 8, kernel, stride=stride, dilation=dilation, groups=2)
+    net = floats(nn.Sequential(conv, nn.BatchNorm2d(8), nn.ReLU6()))
+    fast = optimize_for_inference(net)
+    with torch.no_grad():
+        for side in [(rows, columns) for rows in (8, 9, 10, 11) for columns in (6, 7, 12, 13)]:
+            x = torch.randn(1, 4, *side)
+            assert_same_answer(fast(x), net(x))
+
+
+@needs_onednn
+@pytest.mark.parametrize(("side", "copied"), [((9, 7), False), ((9, 8), True), ((8, 7), True)])
+def test_only_where_padding_is_not_symmetric_the_map_is_copied(side, copied):
+    fast = optimize_for_inference(m.SameConv2d(4, 8, stride=2))
+    assert ("constant_pad_nd" in operations(fast, torch.randn(1, 4, *side))) == copied
+
+
+def test_a_convolution_padded_symmetrically_would_be_another():
+    net, x = m.SameConv2d(4, 8, stride=2), torch.randn(1, 4, 8, 8)
+    wrong = nn.Conv2d(4, 8, 3, 2, 1, bias=False)
+    wrong.load_state_dict(net.state_dict())
+    with torch.no_grad(), pytest.raises(AssertionError):
+        assert_same_answer(optimize_for_inference(wrong)(x), net(x))
 
 
 # ---- plain layers, put together in ways that invite a wrong fusion

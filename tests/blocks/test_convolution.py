@@ -11,7 +11,7 @@ from strategies import channels, integers, odd_kernels, rates, scrambled, sides
 from torch import nn
 from torch.testing import assert_close
 
-from minideeplab import ConvBN, ConvBNReLU, SameMaxPool2d, conv2d_loops, upsample
+from minideeplab import ConvBN, ConvBNReLU, SameConv2d, SameMaxPool2d, conv2d_loops, upsample
 from minideeplab.geometry import effective_kernel, same_padding_before
 
 kernels = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -84,6 +84,65 @@ def test_conv_bn_relu_is_the_same_rectified():
     plain.load_state_dict(layer.state_dict())
     assert torch.equal(layer(x), F.relu(plain(x)))
     assert (plain(x) < 0).any()
+
+
+def zeros_of_same(side: int, kernel: int, stride: int, dilation: int) -> list[int]:
+    """Before and behind, as TensorFlow defines SAME: what ceil(side / stride) windows need, the odd one behind."""
+    total = max((ceil(side / stride) - 1) * stride + effective_kernel(kernel, dilation) - side, 0)
+    return [total // 2, total - total // 2]
+
+
+@given(
+    kernel=odd_kernels,
+    stride=st.integers(1, 3),
+    dilation=rates,
+    groups=st.sampled_from([1, 2, 4]),
+    height=sides,
+    width=sides,
+)
+def test_same_conv_pads_as_tensorflow_with_zeros(kernel, stride, dilation, groups, height, width):
+    layer, x = SameConv2d(4, 8, kernel, stride=stride, dilation=dilation, groups=groups), integers(2, 4, height, width)
+    layer.weight.data = integers(*layer.weight.shape)
+    pads = [zero for side in (width, height) for zero in zeros_of_same(side, kernel, stride, dilation)]
+    expected = F.conv2d(F.pad(x, pads), layer.weight, None, stride, 0, dilation, groups)
+    assert expected.shape == (2, 8, ceil(height / stride), ceil(width / stride))
+    assert torch.equal(layer(x), expected)
+
+
+@given(stride=st.integers(1, 2), dilation=st.integers(1, 2), height=st.integers(5, 12), width=st.integers(5, 12))
+def test_same_conv_differs_from_conv_bn_on_even_maps_at_stride_2_and_nowhere_else(stride, dilation, height, width):
+    same, symmetric = (kind(1, 1, 3, stride=stride, dilation=dilation) for kind in (SameConv2d, ConvBN))
+    x = torch.rand(1, 1, height, width) + 1  # a weight of ones adds up what a window sees: a zero more or less is seen
+    nn.init.ones_(same.weight)
+    symmetric.conv.load_state_dict(same.state_dict())
+    agree = stride == 1 or height % 2 == width % 2 == 1
+    assert torch.allclose(same(x), symmetric.conv(x)) == agree
+
+
+def test_same_conv_has_the_weights_of_a_convolution_without_bias():
+    layer = SameConv2d(4, 8, 5, stride=2, dilation=3, groups=2)
+    assert {name: tuple(value.shape) for name, value in layer.state_dict().items()} == {"weight": (8, 2, 5, 5)}
+    assert (layer.stride, layer.dilation, layer.groups) == ((2, 2), (3, 3), 2)
+    assert SameConv2d(1, 1).kernel_size == (3, 3)
+
+
+def test_same_conv_takes_one_map_without_a_batch():
+    layer, x = SameConv2d(2, 3, stride=2), torch.randn(2, 6, 5)
+    assert_close(layer(x), layer(x[None])[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: SameConv2d(4, 4, 4), "odd kernel_size, got 4"),
+        (lambda: SameConv2d(4, 8, groups=3), "groups must divide in_channels: 3 does not divide 4"),
+        (lambda: SameConv2d(4, 6, groups=4), "groups must divide out_channels: 4 does not divide 6"),
+        (lambda: SameConv2d(4, 4, stride=0), "stride must be at least 1, got 0"),
+    ],
+)
+def test_same_conv_refuses_what_it_cannot_pad_or_divide(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
 
 
 @given(stride=st.integers(1, 3), dilation=rates, height=sides, width=sides)

@@ -8,9 +8,21 @@ import torch
 from strategies import scrambled
 from torch import nn
 
-from minideeplab import AlignedBlock, AlignedXception, Features, Pyramid, resnet101, xception41, xception65, xception71
+from minideeplab import (
+    AlignedBlock,
+    AlignedXception,
+    Features,
+    MobileNetV2,
+    Pyramid,
+    ResNet,
+    mobilenet_v2,
+    resnet101,
+    xception41,
+    xception65,
+    xception71,
+)
 
-BACKBONES = [xception41, xception65, xception71, resnet101]
+BACKBONES = [xception41, xception65, xception71, resnet101, mobilenet_v2]
 THIN = 1 / 64
 
 
@@ -54,9 +66,20 @@ def test_every_stride_up_to_the_output_stride_has_a_map_of_the_channels_that_are
 def rows(net: nn.Module) -> list[str]:
     """The names of all rows of a backbone's listings."""
     parts = ["root", "entry_flow", "middle_flow", "exit_flow"]
-    if not isinstance(net, AlignedXception):
+    if isinstance(net, ResNet):
         parts = ["root", *(f"stages.{i}" for i in range(4))]
-    return list(chain.from_iterable(([f"{part}.{i}" for i in range(len(net.get_submodule(part)))]) for part in parts))
+    if isinstance(net, MobileNetV2):
+        parts = ["root", "rows"]
+    return list(
+        chain.from_iterable([f"{part}.{name}" for name, _ in net.get_submodule(part).named_children()] for part in parts)
+    )
+
+
+def tapped(net: nn.Module) -> nn.Module:
+    """The row that makes `low`."""
+    if isinstance(net, MobileNetV2):
+        return net.rows[1]
+    return net.entry_flow[net.tap] if isinstance(net, AlignedXception) else net.stages[0][1]
 
 
 @pytest.mark.parametrize("make", BACKBONES)
@@ -73,8 +96,7 @@ def test_hooks_fire_once_on_every_row_the_tapped_one_included(make, ask, image):
 def test_a_hook_that_changes_the_tapped_row_is_obeyed(make, image):
     net = scrambled(make(width=THIN))
     before = net(image)
-    tapped = net.entry_flow[net.tap] if isinstance(net, AlignedXception) else net.stages[0][1]
-    tapped.register_forward_hook(lambda _, __, output: tuple(2 * x for x in output))
+    tapped(net).register_forward_hook(lambda _, __, y: 2 * y if isinstance(y, torch.Tensor) else tuple(2 * x for x in y))
     after = net(image)
     assert torch.equal(after.low, 2 * before.low)
     assert not torch.equal(after.high, before.high)
@@ -87,13 +109,16 @@ def test_the_maps_between_are_the_last_ones_before_each_stride(make, image):
         blocks = [m for m in net.modules() if isinstance(m, AlignedBlock) and m.separable_3.depthwise.stride == (2, 2)]
         for block in blocks:
             block.separable_2.register_forward_hook(lambda _, __, y: heard.append(y))
+    elif isinstance(net, MobileNetV2):
+        for row in [row for row in net.rows if row[0].stride > 1]:
+            row.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
     else:
         for row in [net.root[-1], *(unit for stage in net.stages for unit in stage if unit.stride > 1)]:
             row.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
     maps = net.pyramid(image).maps
     assert len(heard) == 4
     for stride, said in zip((2, 4, 8, 16), heard, strict=True):
-        low = stride == 4 and not isinstance(net, AlignedXception)  # DeepLab's tap is the second unit, the third one strides
+        low = stride == 4 and isinstance(net, ResNet)  # DeepLab's tap is the second unit, the third one strides
         assert torch.equal(maps[stride], said) != low, stride
 
 
