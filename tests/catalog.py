@@ -128,6 +128,7 @@ FUNCTIONS = {
     "default_rates": Row(geometry.default_rates, (16,)),
     "convolution": Row(formulas.convolution, (4, 4, 3, 5, 5), (), {"groups": 2}),
     "inception_tower": Row(formulas.inception_tower, (4, 2, 4, 3, 8, 8)),
+    "inverted_residual": Row(formulas.inverted_residual, (4, 4, 3, 5, 5), (), {"expansion": 2}),
     "spatially_separable": Row(formulas.spatially_separable, (4, 4, 3, 8, 8)),
 }
 ROWS = MODULES | FUNCTIONS
