@@ -1,92 +1,77 @@
-"""Modules as boxes and arrows, drawn from the module itself: kernels, channels and rates are read off its layers.
+"""The papers' drawings, made from the modules themselves: kernels, channels, strides and rates are read off the layers.
 
-Blue looks at space, vermilion mixes channels, purple does both at once, gray does neither; a map is white. Batch norm, ReLU
-and dropout have no box, as in most figures of the papers. Each function returns the figure and what stands in it, in order.
+Each function returns the figure and what stands in it, in the order of the figure, and says where it deviates from the
+paper's drawing. `minideeplab.course.boxes` says what the colors mean.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import pairwise
 from math import log2
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Rectangle
-from matplotlib.path import Path
+from matplotlib.patches import Polygon, Rectangle
 from torch import nn
 
-from minideeplab.blocks.aspp import ASPP, ImagePooling
+from minideeplab.blocks.aspp import ASPP
 from minideeplab.blocks.atrous import kernel_with_holes
-from minideeplab.blocks.convolution import SameMaxPool2d
 from minideeplab.blocks.decoder import Decoder
 from minideeplab.blocks.extreme import ExtremeInception, SegmentedInception, SimplifiedInception
 from minideeplab.blocks.inception import Towers
 from minideeplab.blocks.separable import SeparableConv2d, SeparableConvBN
 from minideeplab.checks import require_kind
 from minideeplab.cost.report import Report
-from minideeplab.course.plot import COLORS, FONT, INK
+from minideeplab.course.boxes import FILLS, Node, arrow, draw, sheet, width, wrapped
+from minideeplab.course.layers import Box, Stage, channels, layers, stages
+from minideeplab.course.plot import COLORS, FONT, INK, Point
 
-Box = tuple[str, str]  # what is written in it, and its kind
-Column = list[Box]
-SAYS = {"space": "looks at space", "channel": "mixes channels", "both": "both at once", "neither": "neither"}
-FILLS = COLORS | {"map": "white", "network": "#EDEDED"}
 MOST = 6  # equal towers side by side; of more, the first three and the last are drawn
-LETTER, TALL, STEP, GAP, STRIPE = 0.095, 0.44, 0.74, 0.3, 0.1  # inches: a letter, a box, the one above, the gap beside, a layer
+STEP, GAP, STRIPE = 0.74, 0.3, 0.1  # inches: from a box to the one above it, between boxes side by side, a layer in a line
+STRUCTURES: Mapping[str, Sequence[int | str]] = {  # strides of the maps, and what stands between them
+    "(a) pyramid pooling": (1, 2, 4, 8, "pyramid", 1),
+    "(b) encoder-decoder": (1, 2, 4, 8, 16, 32, 16, 8, 4, 2, 1),
+    "(c) encoder-decoder, atrous": (1, 2, 4, 8, 16, "atrous", "pyramid", 4, 1),
+}
+SKIPS: Mapping[str, Sequence[int]] = {"(b) encoder-decoder": (2, 4, 8, 16), "(c) encoder-decoder, atrous": (4,)}
 
 
-def towers(module: nn.Module) -> tuple[Figure, list[Column]]:
+def towers(module: nn.Module) -> tuple[Figure, list[list[Box]]]:
     """What stands side by side on one map, from bottom to top: Chollet 2017, figs. 1 to 4, and ASPP (Chen 2017, fig. 5).
 
-    Takes the modules of `blocks.inception`, `blocks.extreme` and `blocks.aspp`. Also returns the columns: what all share,
-    each tower, what joins them. A box names its kernel and its output channels; a depthwise one keeps its channels. Against
-    the papers: the shared map is one wide box; fig. 1 draws a 3 x 3 behind the pool and no 5 x 5, where `Inception35` follows
-    the released code; of more than six equal towers four are drawn.
+    Takes the modules of `blocks.inception` and `blocks.extreme`, and `ASPP`. Also returns the columns: what all share, each
+    tower, what joins them. Against the papers: what is shared or joined is one wide box; fig. 1 draws a 3 x 3 behind the
+    pool and no 5 x 5, where `Inception35` follows the released code; of more than six equal towers four are drawn.
     """
-    shared: Column = [(f"{getattr(module, 'in_channels', 0)} channels", "map")]
-    joined: Column = []
+    shared: list[Box] = [(f"{getattr(module, 'in_channels', 0)} channels", "map")]
     if isinstance(module, Towers | ASPP):
-        branches = list(module.towers if isinstance(module, Towers) else module.branches)
-        sides, total = [_layers(branch) for branch in branches], sum(_channels(b, module.in_channels) for b in branches)
-        joined = _layers(module.project) if isinstance(module, ASPP) else []
+        branches = module.towers if isinstance(module, Towers) else module.branches
+        sides, total = [layers(branch) for branch in branches], sum(channels(b, module.in_channels) for b in branches)
     elif isinstance(module, SimplifiedInception):
-        sides = [_layers(mix) + _layers(look) for mix, look in zip(module.mixes, module.looks, strict=True)]
-        total = sum(_channels(look, 0) for look in module.looks)
+        sides = [layers(mix) + layers(look) for mix, look in zip(module.mixes, module.looks, strict=True)]
+        total = sum(channels(look, 0) for look in module.looks)
     elif isinstance(module, SegmentedInception | ExtremeInception):
         mix, look = (child for child in module.children() if isinstance(child, nn.Conv2d))
         each, total = look.out_channels // look.groups, look.out_channels
-        size = f"{look.kernel_size[0]} x {look.kernel_size[1]}, {each}"
-        shared, sides = shared + _layers(mix), [[(size, "space" if each == 1 else "both")] for _ in range(look.groups)]
+        segment = (f"{look.kernel_size[0]} x {look.kernel_size[1]}, {each}", "space" if each == 1 else "both")
+        shared, sides = shared + layers(mix), [[segment]] * look.groups
     else:
-        raise TypeError(f"towers draws an Inception module, fig. 2, 3 or 4 of Chollet, or ASPP; got {type(module).__name__}")
+        raise TypeError(f"towers draws a module of blocks.inception or blocks.extreme, or ASPP; got {type(module).__name__}")
     if len(sides) > MOST and all(side == sides[0] for side in sides):
         sides = [*sides[:3], [(f"{len(sides) - 4} more", "")], sides[-1]]
-    joined = [(f"concat, {total}", "neither"), *joined]
-    rows, widths = max(map(len, sides)), [max(_width(_wrapped(text)) for text, _ in side) for side in sides]
-    width = sum(widths) + GAP * (len(sides) - 1)
-    total_width, height = max(width + 0.6, 6.6), (len(shared) + rows + len(joined)) * STEP + 0.35
-    figure, axes = _sheet(total_width, height, [shared, *sides, joined])
-    x, y = (total_width - width) / 2, 0.6
-    _climb(axes, total_width / 2, y, shared, width)
-    for side, wide in zip(sides, widths, strict=True):
-        foot, end = y + (len(shared) - 1) * STEP, y + (len(shared) + rows) * STEP
-        _climb(axes, x + wide / 2, y + len(shared) * STEP, side, wide, foot=foot, end=end)
+    joined = [(f"concat, {total}", "neither"), *(layers(module.project) if isinstance(module, ASPP) else [])]
+    columns, nodes, x = [shared, *sides, joined], dict[Hashable, Node](), 0.0
+    for number, side in enumerate(sides, 1):
+        wide = max(1.8 / len(sides), *(width(wrapped(text)) for text, _ in side))
+        nodes |= {(number, row): Node([box], x + wide / 2, row * STEP, wide) for row, box in enumerate(side)}
         x += wide + GAP
-    _climb(axes, total_width / 2, end, joined, width)
-    return figure, [shared, *sides, joined]
-
-
-class Stage(NamedTuple):
-    """A module of a line: its listing, the kinds of its layers, and what is written beside it."""
-
-    flow: str
-    kinds: tuple[str, ...]
-    channels: int
-    times: int  # how many equal ones follow each other
-    shortcut: str  # "1 x 1", "identity" or ""
-    stride: int  # the largest of its layers, like the rate
-    rate: int
-    size: tuple[int, ...]  # (H, W) of its map, () without a report
+    for number, column, bottom in ((0, shared, -len(shared)), (len(sides) + 1, joined, max(map(len, sides)))):
+        for row, box in enumerate(column):
+            nodes[number, row] = Node([box], (x - GAP) / 2, (bottom + row) * STEP, x - GAP)
+    paths = [[(number, row) for row in range(len(column))] for number, column in enumerate(columns)]
+    arrows = [pair for path in paths[1:-1] for pair in pairwise([*paths[0], *path, *paths[-1]])]
+    return draw(nodes, dict.fromkeys(arrows))[0], columns
 
 
 def flow(network: nn.Module, report: Report | None = None) -> tuple[Figure, list[Stage]]:
@@ -94,230 +79,152 @@ def flow(network: nn.Module, report: Report | None = None) -> tuple[Figure, list
 
     A stripe is a layer, a bow is a shortcut; equal modules that follow each other are drawn once. Takes a network whose
     modules stand in `nn.Sequential` or `nn.ModuleList` and run in that order: `Xception`, `xception65`, `mobilenet_v2`,
-    `resnet101`. With `profile(network, shape)` the sizes of the maps stand below. Also returns the modules. Against the
-    papers: one line where fig. 5 has three columns, no ReLU, and nothing behind the last listing (mean, classifier).
+    `resnet101`. With `profile(network, shape)` the sizes of the maps stand below. Also returns the modules. Against fig. 5:
+    one line for its three columns, no ReLU, and nothing behind the last listing (mean, classifier).
     """
     require_kind(nn.Module, network=network)
-    require_kind(Report, **{"report": report} if report is not None else {})
-    stages = [stage for name, group in network.named_children() for stage in _stages(name, group, report)]
-    if not stages:
+    if report is not None:
+        require_kind(Report, report=report)
+    line = stages(network, report)
+    if not line:
         raise ValueError(f"{type(network).__name__} lists no modules in an nn.Sequential: nothing to draw in a line")
-    rows = {"channels": [f"{stage.channels}" for stage in stages], "stride": [f"{stage.stride}" for stage in stages]}
-    if any(stage.rate > 1 for stage in stages):
-        rows["rate"] = [f"{stage.rate}" for stage in stages]
+    rows = {"channels": [f"{stage.channels}" for stage in line], "stride": [f"{stage.stride}" for stage in line]}
+    if any(stage.rate > 1 for stage in line):
+        rows["rate"] = [f"{stage.rate}" for stage in line]
     if report:
-        rows["pixels"] = ["\n".join(map(str, stage.size[: len(set(stage.size))])) for stage in stages]
-    low = 1.05 + 0.2 * (len(rows) + any("\n" in text for text in rows.get("pixels", [])))
-    bodies = [max(STRIPE * len(stage.kinds), LETTER * len(str(stage.channels)) - 0.1) for stage in stages]
-    columns = [[("", kind) for kind in stage.kinds] for stage in stages]
-    figure, axes = _sheet(1.4 + sum(bodies) + 0.36 * len(bodies), low + 1.45, columns)
-    x, line, top, before, ends = 1.2, low + 0.32, low + 0.64, 0.75, dict[str, list[float]]()
-    for number, (stage, body) in enumerate(zip(stages, bodies, strict=True)):
-        middle, half = x + body / 2, STRIPE * len(stage.kinds) / 2
-        _arrow(axes, (before, line), (middle - half, line))
-        for i, kind in enumerate(stage.kinds):
-            axes.add_patch(Rectangle((middle - half + i * STRIPE, low), STRIPE, 0.64, fc=FILLS[kind], ec=INK, lw=0.8))
-        color, above = COLORS["channel"] if stage.shortcut == "1 x 1" else INK, top + (0.46 if stage.shortcut else 0.05)
+        rows["pixels"] = ["\n".join(map(str, stage.size[: len(set(stage.size))])) for stage in line]
+    nodes, x, ends = dict[Hashable, Node]({"image": Node([("image", "")], 0.1, 0, 0.7)}), 0.85, dict[str, list[float]]()
+    for number, stage in enumerate(line):
+        body = max(STRIPE * len(stage.kinds), 0.085 * len(str(stage.channels)))
+        nodes[number] = Node([("", kind) for kind in stage.kinds], x + body / 2, 0, STRIPE * len(stage.kinds), 0.64)
+        ends.setdefault(stage.flow, []).extend((x - 0.06, x + body + 0.06))
+        x += body + 0.36
+    floor = -0.42 - 0.2 * (len(rows) + any("\n" in text for text in rows.get("pixels", [])))
+    figure, axes = draw(nodes, pairwise(nodes), below=0.1 - floor, above=0.72)
+    for number, stage in enumerate(line):
+        middle, half, color = nodes[number].x, nodes[number].width / 2, COLORS["channel"] if stage.shortcut == "1 x 1" else INK
         if stage.shortcut:
             left, right = middle - half - 0.2, middle + half + 0.1
-            _arrow(axes, (left, line), (left, top + 0.2), (right, top + 0.2), (right, line), color=color)
-        axes.text(middle, top + 0.24, stage.shortcut, ha="center", fontsize=FONT - 2, color=color)
-        axes.text(middle, above, f"x {stage.times}" if stage.times > 1 else "", ha="center", fontsize=FONT, weight="bold")
+            arrow(axes, (left, 0), (left, 0.52), (right, 0.52), (right, 0), color=color)
+            axes.text(middle, 0.56, stage.shortcut, ha="center", fontsize=FONT - 2, color=color)
+        if stage.times > 1:
+            axes.text(middle, 0.78 if stage.shortcut else 0.37, f"x {stage.times}", ha="center", fontsize=FONT, weight="bold")
         for row, texts in enumerate(rows.values()):
-            axes.text(middle, low - 0.05 - 0.2 * row, texts[number], ha="center", va="top", fontsize=FONT - 1)
-        ends[stage.flow] = [*ends.get(stage.flow, []), x - 0.06, x + body + 0.06]
-        before, x = middle + half, x + body + 0.36
-    for name, (start, *_, end) in ends.items():
-        axes.plot([start, end], [0.84, 0.84], color=INK, linewidth=1)
-        axes.text((start + end) / 2, 0.8, name.replace("_", "\n"), ha="center", va="top", fontsize=FONT - 1, linespacing=1)
+            axes.text(middle, -0.37 - 0.2 * row, texts[number], ha="center", va="top", fontsize=FONT - 1)
     for row, title in enumerate(rows):
-        axes.text(0.1, low - 0.05 - 0.2 * row, title, va="top", fontsize=FONT - 1)
-    axes.text(0.1, line, "image", va="center", fontsize=FONT - 1)
-    return figure, stages
+        axes.text(-0.2, -0.37 - 0.2 * row, title, va="top", fontsize=FONT - 1)
+    for name, (start, *_, end) in ends.items():
+        axes.plot([start, end], [floor, floor], color=INK, linewidth=1)
+        axes.text((start + end) / 2, floor - 0.04, name.replace("_", "\n"), ha="center", va="top", fontsize=FONT - 1)
+    return figure, line
 
 
-def _stages(name: str, group: nn.Module, report: Report | None) -> Iterator[Stage]:
-    """The modules of one listing, equal neighbors together."""
-    if type(group) not in (nn.Sequential, nn.ModuleList):
-        if any(isinstance(module, nn.Conv2d) for module in group.modules()):
-            raise ValueError(f"{name} is a {type(group).__name__}, no nn.Sequential of modules: it has no place in a line")
-        return
-    found, channels = list[tuple[Column, Stage]](), 0
-    for path, module in _listed(name, group):
-        if layers := _layers(module):
-            channels, beside = _channels(module, channels), getattr(module, "shortcut", None)
-            has = getattr(module, "has_shortcut", hasattr(module, "shortcut"))
-            shortcut = "1 x 1" if isinstance(beside, nn.Sequential) else "identity" if has else ""
-            stride, rate = _most(module, "stride"), _most(module, "dilation")
-            kinds = tuple(kind for _, kind in layers)
-            found.append((layers, Stage(name, kinds, channels, 1, shortcut, stride, rate, _size(path, report))))
-    for (_, stage), same in groupby(found):
-        yield stage._replace(times=len(list(same)))
-
-
-def _most(module: nn.Module, name: str) -> int:
-    values = [getattr(layer, name, 1) for layer in module.modules()]
-    return max(value[0] if isinstance(value, tuple) else value for value in values)
-
-
-def _listed(name: str, group: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    for key, module in group.named_children():
-        inner = type(module) in (nn.Sequential, nn.ModuleList)
-        yield from _listed(f"{name}.{key}", module) if inner else [(f"{name}.{key}", module)]
-
-
-def _size(path: str, report: Report | None) -> tuple[int, ...]:
-    if report is None:
-        return ()
-    shapes = [row.shape for row in report.rows if f"{row.name}.".startswith(f"{path}.")]
-    if not shapes:
-        raise ValueError(f"the report of {report.model} has no row {path}: profile the network that is drawn")
-    return shapes[-1][2:]
-
-
-def encoder_decoder(network: nn.Module) -> tuple[Figure, dict[str, Column]]:
+def encoder_decoder(network: nn.Module) -> tuple[Figure, dict[str, list[Box]]]:
     """DeepLabV3+ (Chen 2018, fig. 2): what the encoder knows, upsampled, beside where the low-level map has it.
 
-    Takes a network with a `backbone`, an `aspp`, a `decoder` and `classify`, as `DeepLabV3Plus` has them. Also returns
-    the boxes by place. F1, F2', F2 and F3 are the article's names. Against the figure: the classifier has a box, the
-    3 x 3 convolutions one each, and both halves of separable ones are drawn.
+    Takes a network with `backbone`, `aspp`, `decoder` and `classify`, as `DeepLabV3Plus` has. Also returns the boxes by
+    place; F1, F2', F2 and F3 are the article's names. Against the figure: the classifier has a box of its own, and so has
+    each 3 x 3; a separable convolution shows both halves; the backbone is one box.
     """
-    backbone, aspp, decoder = (getattr(network, name, None) for name in ("backbone", "aspp", "decoder"))
-    classify = getattr(network, "classify", None)
-    if not (isinstance(aspp, ASPP) and isinstance(decoder, Decoder) and isinstance(classify, nn.Conv2d) and backbone):
-        need = "a network with backbone, aspp, decoder and classify, as DeepLabV3Plus has"
-        raise TypeError(f"encoder_decoder draws {need}; got {type(network).__name__}")
-    rates, refine = [_layers(branch) for branch in aspp.branches], [_layers(layer) for layer in decoder.refine]
-    views, kept = len(rates) * _channels(aspp.project, 0), _channels(decoder.reduce, 0)
-    name, factor = type(backbone).__name__, backbone.output_stride // 4
-    boxes: dict[str, Column] = {
-        "image": [("image", "map")],
-        "backbone": [(f"{name}\noutput stride {backbone.output_stride}\n{backbone.high_channels} channels", "network")],
-        **{f"ASPP {number}": branch for number, branch in enumerate(rates, 1)},
-        "join": [(f"concat,\n{views}", "neither")],
-        "project": _layers(aspp.project),
-        "F1": [(f"upsample\nx {factor}", "neither")],
-        "F2": _layers(decoder.reduce),
-        "F3": [(f"concat,\n{decoder.in_high + kept}", "neither")],
-        **{f"refine {number}": layers for number, layers in enumerate(refine, 1)},
-        "classify": _layers(classify),
-        "upsample": [("upsample\nx 4", "neither")],
-        "logits": [("logits", "map")],
+    parts: list[Any] = [getattr(network, name, None) for name in ("backbone", "aspp", "decoder", "classify")]
+    if not all(map(isinstance, parts, (nn.Module, ASPP, Decoder, nn.Conv2d))):
+        raise TypeError(f"a DeepLabV3Plus has backbone, aspp, decoder and classify; got {type(network).__name__}")
+    backbone, aspp, decoder, classify = parts
+    branches = {f"branch {number}": layers(branch) for number, branch in enumerate(aspp.branches, 1)}
+    refine = {f"refine {number}": layers(layer) for number, layer in enumerate(decoder.refine, 1)}
+    views, joined = sum(channels(branch, 0) for branch in aspp.branches), decoder.in_high + channels(decoder.reduce, 0)
+    about = f"{type(backbone).__name__}\noutput stride {backbone.output_stride}\n{backbone.high_channels} channels"
+    across, inside = (max(sum(width(text) for text, _ in boxes) for boxes in rows.values()) for rows in (branches, refine))
+    wide, tall, last = max(1.4, width(about) - 0.25), max(0.36 * len(branches), 0.9), -0.5 * (len(refine) - 1)
+    high, start, join, end = 1.6 + tall / 2, wide + 0.3, wide + across + 0.6, wide + inside + 1.5  # branches to refine
+    nodes: dict[Hashable, Node] = {
+        "image": Node([("image", "map")], -0.7, high, 0.7),
+        "backbone": Node([(about, "module")], wide / 2, high, wide, tall),
+        **{name: Node(boxes, start + across / 2, high + tall / 2 - 0.18 - 0.36 * number, across, 0.3)
+           for number, (name, boxes) in enumerate(branches.items())},
+        "join": Node([(f"concat,\n{views}", "neither")], join + 0.4, high, 0.8, tall),
+        "project": Node(layers(aspp.project), join + 1.65, high, 1.1),
+        "F1": Node([(f"upsample\nx {backbone.output_stride // 4}", "neither")], start + 0.45, 0.85, 0.95),
+        "F2": Node(layers(decoder.reduce), wide / 2, 0, 0.95),
+        "F3": Node([(f"concat,\n{joined}", "neither")], start + 0.45, 0, 0.8),
+        **{name: Node(boxes, start + 1.2 + inside / 2, -0.5 * number, inside, 0.3)
+           for number, (name, boxes) in enumerate(refine.items())},
+        "classify": Node(layers(classify), end + 0.8, last, 1.0),
+        "upsample": Node([("upsample\nx 4", "neither")], end + 2.05, last, 0.95),
+        "logits": Node([("logits", "map")], end + 3.15, last, 0.7),
     }
-    lower, upper = max(0.5 * len(refine), 0.5) + 0.9, max(0.36 * len(rates), 0.9) + 0.5
-    figure, axes = _sheet(9.3, lower + upper + 0.75, boxes.values())
-    floor, deck, high = 0.45, 0.55 + lower, 0.55 + lower + upper / 2 - 0.1
-    for y, height, what in ((floor, lower, "decoder"), (deck, upper, "encoder")):
-        axes.add_patch(Rectangle((1.0, y), 8.2, height, fill=False, edgecolor="#777777", linestyle="--"))
-        axes.text(9.1, y + height - 0.08, what, ha="right", va="top", fontsize=FONT, weight="bold")
-    tall, y = upper - 0.5, floor + 0.25 + 0.25 * len(refine)
-    _box(axes, (0.45, high), boxes["image"][0], 0.7)
-    _box(axes, (1.85, high), boxes["backbone"][0], 1.4, tall)
-    _arrow(axes, (0.8, high), (1.15, high))
-    for number, branch in enumerate(rates):
-        level = high + 0.36 * ((len(rates) - 1) / 2 - number)
-        _pair(axes, (2.9, level), branch, 2.4)
-        _arrow(axes, (2.55, level), (2.9, level))
-        _arrow(axes, (5.3, level), (5.65, level))
-    _box(axes, (6.05, high), boxes["join"][0], 0.8, tall)
-    _box(axes, (7.3, high), boxes["project"][0], 1.1)
-    _arrow(axes, (6.45, high), (6.75, high))
-    up = floor + lower - 0.4
-    _box(axes, (3.0, up), boxes["F1"][0], 0.95)
-    _arrow(axes, (7.3, high - 0.22), (7.3, up), (3.475, up))
-    _box(axes, (1.85, y), boxes["F2"][0], 0.95)
-    _arrow(axes, (1.85, high - tall / 2), (1.85, y + 0.22))
-    _box(axes, (3.0, y), boxes["F3"][0], 0.8)
-    _arrow(axes, (2.325, y), (2.6, y))
-    _arrow(axes, (3.0, up - 0.22), (3.0, y + 0.22))
-    return figure, boxes
+    arrows = [pair for branch in branches for pair in pairwise(["image", "backbone", branch, "join", "project", "F1", "F3"])]
+    arrows += pairwise(["backbone", "F2", "F3", *refine, "classify", "upsample", "logits"])
+    figure, axes = draw(nodes, dict.fromkeys(arrows), below=0.25, above=0.4)
+    right = max(join + 2.2, end + 3.5)
+    for bottom, top, what in ((last - 0.4, 1.32, "decoder"), (1.42, high + tall / 2 + 0.35, "encoder")):
+        axes.add_patch(Rectangle((-0.2, bottom), right + 0.3, top - bottom, fill=False, edgecolor=INK, linestyle="--"))
+        axes.text(right, top - 0.07, what, ha="right", va="top", fontsize=FONT, weight="bold")
+    for text, x, y in (("F2'", wide / 2, 0.4), ("F1", start + 0.45, 0.4), ("F2", start - 0.37, 0.1), ("F3", start + 0.85, 0.1)):
+        axes.text(x + 0.07, y, text, fontsize=FONT - 1, weight="bold")
+    return figure, {str(name): node.boxes for name, node in nodes.items()}
 
 
-def _pair(axes: Axes, left: tuple[float, float], column: Column, width: float) -> None:
-    """The layers of a branch, one touching the next, from left to right."""
-    shares = [1.4 if kind == "space" else 1.1 for _, kind in column]
-    x = left[0]
-    for box, share in zip(column, shares, strict=True):
-        wide = width * share / sum(shares)
-        _box(axes, (x + wide / 2, left[1]), box, wide, 0.3)
-        x += wide
+def structures() -> tuple[Figure, Mapping[str, Sequence[int | str]]]:
+    """Three ways back to the image's size (Chen 2018, fig. 1). Also returns the strides of the maps.
+
+    There is no module behind this picture: it draws the plain description above. A map is a bar, lower by the same step for
+    each halving; an arrow is a skip connection between two maps of one stride. Against the figure: strides stand below where
+    it writes factors between the maps (8x in a), and the encoder of (c) ends at 16.
+    """
+    nodes, x, tall = dict[Hashable, Node](), 0.0, 0.0
+    for title, row in STRUCTURES.items():
+        for number, part in enumerate(row):
+            tall = 1.9 - 0.27 * log2(part) if isinstance(part, int) else tall  # a string leaves the map's size
+            nodes[title, number] = Node([("", "map" if isinstance(part, int) else "module")], x, tall / 2, 0.16, tall)
+            x += 0.3
+        x += 0.35
+    figure, axes = draw(nodes, [], below=0.4, above=0.4)
+    for title, row in STRUCTURES.items():
+        axes.text(nodes[title, 0].x - 0.08, 2.1, title, fontsize=FONT)
+        for number, part in enumerate(row):
+            turned = 90 if isinstance(part, str) else 0
+            axes.text(nodes[title, number].x, -0.07, str(part), ha="center", va="top", fontsize=FONT - 1, rotation=turned)
+        for stride in SKIPS.get(title, ()):
+            one, other = (nodes[title, number] for number, part in enumerate(row) if part == stride)
+            arrow(axes, (one.x + 0.08, 0.9 * one.height), (other.x - 0.08, 0.9 * one.height))
+    return figure, dict(STRUCTURES)
 
 
-def _climb(
-    axes: Axes, x: float, y: float, column: Column, width: float, *, foot: float | None = None, end: float | None = None,
-) -> None:
-    """Boxes one above the other and the arrows between them; also from the box at `foot`, and to the one at `end`."""
-    places = [y + number * STEP for number in range(len(column))]
-    for place, box in zip(places, column, strict=True):
-        _box(axes, (x, place), box, width)
-    stops = [place for place in (foot, *places, end) if place is not None]
-    for below, above in pairwise(stops):
-        _arrow(axes, (x, below + TALL / 2), (x, above - TALL / 2))
+def taps(separable: nn.Module) -> tuple[Figure, dict[str, list[list[int]]]]:
+    """Where the halves of a separable convolution read (Chen 2018, fig. 3): depthwise, pointwise, and at its rate.
+
+    Takes `SeparableConv2d` or `SeparableConvBN`. Also returns each kernel, 1 where it has a weight; without a rate above 1
+    there is no third. Against the figure: at most three channels are drawn, one above the other.
+    """
+    if not isinstance(separable, SeparableConv2d | SeparableConvBN):
+        raise TypeError(f"taps draws a SeparableConv2d or a SeparableConvBN, got {type(separable).__name__}")
+    depthwise, pointwise = separable.depthwise, separable.pointwise
+    inputs, rate, shown = depthwise.in_channels, depthwise.dilation[0], min(3, depthwise.in_channels)
+    ones, one = torch.ones(1, 1, *depthwise.kernel_size), torch.ones(pointwise.kernel_size)
+    weights = " x ".join(map(str, depthwise.kernel_size))
+    drawn = {
+        f"depthwise: {weights} weights for each of {inputs} channels": ("space", ones[0, 0]),
+        f"pointwise: {inputs} weights for each of {pointwise.out_channels} outputs": ("channel", one),
+    }
+    if rate > 1:
+        drawn[f"atrous depthwise: the same {weights} weights, rate {rate}"] = ("space", kernel_with_holes(ones, rate)[0, 0])
+    across, wide, tall = max(5, *(len(plane) for _, plane in drawn.values())) + 2, 3.3, 0.8 * shown
+    figure, axes = sheet((0, wide * len(drawn)), (0, tall + 0.6), [kind for kind, _ in drawn.values()])
+    for number, (title, (kind, plane)) in enumerate(drawn.items()):
+        left, margin = wide * number + 0.35, (across - len(plane)) // 2
+        axes.text(left + 1.3, tall + 0.3, title.replace(": ", "\n"), ha="center", va="center", fontsize=FONT)
+        cells = [(0, 0, across, "map"), *((u + margin, v + margin, 1, kind) for u, v in plane.nonzero().tolist())]
+        for place in range(shown):
+            _leaning(axes, (left, 0.8 * place + 0.1), cells, across)
+        if kind == "channel":  # an output reads all channels at one place
+            axes.plot([left + 1.3, left + 1.3], [0, tall], color=COLORS[kind], linewidth=2)
+    return figure, {title: plane.int().tolist() for title, (_, plane) in drawn.items()}
 
 
-def _layers(module: nn.Module) -> Column:
-    """The convolutions and pools of a module that runs them one after another, as it lists them; not its shortcut."""
-    if isinstance(module, ImagePooling):
-        return [("image mean", "neither"), *_layers(module.project)]
-    if isinstance(module, nn.Conv2d):
-        return [_convolution(module)]
-    if isinstance(module, SameMaxPool2d | nn.MaxPool2d | nn.AvgPool2d):
-        size = 3 if isinstance(module, SameMaxPool2d) else module.kernel_size
-        name = "mean" if isinstance(module, nn.AvgPool2d) else "max"
-        return [(f"{name} {size} x {size}" + (f", stride {module.stride}" if module.stride != 1 else ""), "neither")]
-    if isinstance(module, Towers):
-        raise ValueError("towers inside towers have no place in a line: draw the inner ones by themselves")
-    children = [child for name, child in module.named_children() if name != "shortcut"]
-    if not children and any(True for _ in module.parameters()) and not isinstance(module, nn.BatchNorm2d):
-        raise ValueError(f"there is no box for {type(module).__name__}: convolutions and pools have one")
-    return [box for child in children for box in _layers(child)]
-
-
-def _convolution(conv: nn.Conv2d) -> Box:
-    one, depthwise = set(conv.kernel_size) == {1}, conv.groups == conv.in_channels > 1
-    text = f"{conv.kernel_size[0]} x {conv.kernel_size[1]}" + ("" if depthwise else f", {conv.out_channels}")
-    text += f", stride {conv.stride[0]}" if conv.stride[0] > 1 else ""
-    text += f", rate {conv.dilation[0]}" if conv.dilation[0] > 1 and not one else ""
-    return text, "space" if depthwise else "channel" if one else "both"
-
-
-def _channels(module: nn.Module, before: int) -> int:
-    """How many come out: what its last convolution says, or as many as went in."""
-    return next((m.out_channels for m in reversed(list(module.modules())) if isinstance(m, nn.Conv2d)), before)
-
-
-def _sheet(width: float, height: float, columns: Iterable[Column]) -> tuple[Figure, Axes]:
-    """Axes in inches over the whole figure, and a legend of the kinds that occur."""
-    figure = Figure(figsize=(width, height))
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
-    axes.set_axis_off()
-    seen = {kind for column in columns for _, kind in column}
-    keys = {says: Rectangle((0, 0), 1, 1, fc=COLORS[kind], ec=INK) for kind, says in SAYS.items() if kind in seen}
-    if keys:
-        figure.legend(keys.values(), keys, fontsize=FONT, frameon=False, loc="lower center", ncols=len(keys), borderpad=0)
-    return figure, axes
-
-
-def _box(axes: Axes, center: tuple[float, float], box: Box, width: float, height: float = TALL) -> None:
-    text, kind = box
-    (x, y), dark = center, kind in ("space", "both")
-    if kind:
-        corner = (x - width / 2, y - height / 2)
-        axes.add_patch(Rectangle(corner, width, height, facecolor=FILLS[kind], edgecolor=INK, linewidth=1.2))
-    fits = width >= _width(text) - 0.1
-    words = text if fits else _wrapped(text)
-    axes.text(x, y, words, ha="center", va="center", fontsize=FONT, color="white" if dark else "black", linespacing=1)
-
-
-def _arrow(axes: Axes, *points: tuple[float, float], color: str = INK) -> None:
-    """Through the points, in inches; the head touches the last one."""
-    style = {"arrowstyle": "-|>", "mutation_scale": 11, "color": color, "linewidth": 1.3, "joinstyle": "miter"}
-    axes.add_patch(FancyArrowPatch(path=Path(points), **style))
-
-
-def _wrapped(text: str) -> str:
-    return text.replace(", stride", ",\nstride").replace(", rate", ",\nrate") if len(text) > 11 else text
-
-
-def _width(text: str) -> float:
-    return 0.2 + LETTER * max(map(len, text.split("\n")))
+def _leaning(axes: Axes, corner: Point, cells: Sequence[tuple[int, int, int, str]], across: int) -> None:
+    """Squares (row, column, size, kind) on a plane of so many cells a side: 2 inches wide, 0.6 high, leaning to the right."""
+    for u, v, size, kind in cells:
+        rows, columns = [1 - row / across for row in (u, u, u + size, u + size)], (v, v + size, v + size, v)
+        edge = [(corner[0] + 2 * x / across + 0.6 * y, corner[1] + 0.6 * y) for x, y in zip(columns, rows, strict=True)]
+        axes.add_patch(Polygon(edge, facecolor=FILLS[kind], edgecolor=INK, linewidth=1 if size > 1 else min(1, 8 / across)))
