@@ -85,14 +85,14 @@ def flow(network: nn.Module, report: Report | None = None) -> tuple[Figure, list
     require_kind(nn.Module, network=network)
     if report is not None:
         require_kind(Report, report=report)
-    line = stages(network, report)
-    if not line:
+    if not (line := stages(network, report)):
         raise ValueError(f"{type(network).__name__} lists no modules in an nn.Sequential: nothing to draw in a line")
     rows = {"channels": [f"{stage.channels}" for stage in line], "stride": [f"{stage.stride}" for stage in line]}
     if any(stage.rate > 1 for stage in line):
         rows["rate"] = [f"{stage.rate}" for stage in line]
     if report:
-        rows["pixels"] = ["\n".join(map(str, stage.size[: len(set(stage.size))])) for stage in line]
+        shown = 1 if all(len(set(stage.size)) == 1 for stage in line) else 2  # of square maps one side
+        rows["pixels"] = ["\n".join(map(str, stage.size[:shown])) for stage in line]
     nodes, x, ends = dict[Hashable, Node]({"image": Node([("image", "")], 0.1, 0, 0.7)}), 0.85, dict[str, list[float]]()
     for number, stage in enumerate(line):
         body = max(STRIPE * len(stage.kinds), 0.085 * len(str(stage.channels)))
@@ -183,8 +183,8 @@ def structures() -> tuple[Figure, Mapping[str, Sequence[int | str]]]:
     for title, row in STRUCTURES.items():
         axes.text(nodes[title, 0].x - 0.08, 2.1, title, fontsize=FONT)
         for number, part in enumerate(row):
-            turned = 90 if isinstance(part, str) else 0
-            axes.text(nodes[title, number].x, -0.07, str(part), ha="center", va="top", fontsize=FONT - 1, rotation=turned)
+            place, turned = (nodes[title, number].x, -0.07), 90 if isinstance(part, str) else 0
+            axes.text(*place, str(part), ha="center", va="top", fontsize=FONT - 1, rotation=turned)
         for stride in SKIPS.get(title, ()):
             one, other = (nodes[title, number] for number, part in enumerate(row) if part == stride)
             arrow(axes, (one.x + 0.08, 0.9 * one.height), (other.x - 0.08, 0.9 * one.height))

@@ -2,6 +2,7 @@
 
 import inspect
 from itertools import combinations
+from math import prod
 
 import pytest
 import torch
@@ -199,6 +200,33 @@ def test_a_line_has_a_stripe_for_every_layer(name):
     assert len(stripes) - len(pools) == len({path for path in convolutions if ".shortcut" not in path})
 
 
+@pytest.mark.parametrize("name", LINES)
+def test_a_line_strides_to_the_output_stride(name):
+    network, _ = LINES[name]
+    assert prod(stage.stride for stage in schematic.flow(network)[1] for _ in range(stage.times)) == network.output_stride
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_what_is_returned_of_a_line_is_what_is_written_and_bowed(name):
+    network, side = LINES[name]
+    figure, line = schematic.flow(network, profile(network, (1, 3, side, side + 16)))
+    (axes,) = figure.axes
+    beside = [*(f"x {stage.times}" for stage in line if stage.times > 1), *(s.shortcut for s in line if s.shortcut)]
+    rows = [(stage.channels, stage.stride, stage.rate, "\n".join(map(str, stage.size))) for stage in line]
+    has_rate = any(stage.rate > 1 for stage in line)
+    below = [str(value) for row in rows for value in (row if has_rate else row[:2] + row[3:])]
+    titles = ["image", "channels", "stride", *(["rate"] if has_rate else []), "pixels"]
+    flows = {stage.flow.replace("_", "\n") for stage in line}
+    assert sorted(texts(figure)) == sorted([*beside, *below, *titles, *flows])
+    across = sorted((text for text in axes.texts if text.get_text().isdigit()), key=lambda text: text.get_position()[0])
+    top = max(text.get_position()[1] for text in across)  # the first row below the boxes
+    assert [text.get_text() for text in across if text.get_position()[1] == top] == [str(stage.channels) for stage in line]
+    bows = [patch for patch in arrows(axes) if len(patch._path_original.vertices) > 2]
+    colors = [to_rgba(plot.CHANNEL if stage.shortcut == "1 x 1" else plot.INK) for stage in line if stage.shortcut]
+    assert [patch.get_edgecolor() for patch in bows] == colors
+    assert len(arrows(axes)) - len(bows) == len(line)
+
+
 def test_xception_has_twelve_shortcuts_of_which_four_are_convolutions():
     _, line = schematic.flow(Xception())
     shortcuts = [stage.shortcut for stage in line for _ in range(stage.times)]
@@ -222,6 +250,14 @@ def test_modules_that_differ_inside_are_not_drawn_as_one():
         module.inside = inside
     network = nn.Sequential(nn.Sequential(*wrapped))
     assert [stage.times for stage in schematic.flow(network)[1]] == [1, 2]
+
+
+def test_of_square_maps_one_side_is_written():
+    network = mobilenet_v2()
+    square, wide = (schematic.flow(network, profile(network, (1, 3, 65, width)))[0] for width in (65, 129))
+    assert [text for text in texts(square) if "\n" in text] == []
+    assert "33\n65" in texts(wide)
+    assert "33" in texts(square)
 
 
 def test_the_rate_stands_below_only_where_there_is_one():
@@ -285,6 +321,7 @@ def test_taps_stand_where_the_weights_are(layer, kernel_size, rate):
     holes = kernel_with_holes(module.depthwise.weight.abs() + 1, rate)[0, 0] > 0
     assert atrous == ([holes.int().tolist()] if rate > 1 else [])
     squares = [patch for patch in figure.axes[0].patches if patch.get_facecolor() == to_rgba(plot.SPACE)]
+    assert all(patch.get_linewidth() < 1 for patch in squares) == (rate == 18 or kernel_size == 5)  # or edges hide small taps
     assert len(squares) == 3 * kernel_size**2 * (2 if rate > 1 else 1)  # in three channels
 
 
@@ -315,6 +352,44 @@ def test_every_arrow_goes_from_box_to_box(name):
     for patch in arrows(axes):
         for point in patch._path_original.vertices[[0, -1]]:
             assert any(on_an_edge(point, box) for box in drawn), point
+
+
+@pytest.mark.parametrize("name", BOXED)
+def test_an_arrow_leads_to_every_box_but_the_first_and_from_every_box_but_the_last(name):
+    figure, _ = DRAWN[name]()
+    (axes,) = figure.axes
+    drawn = [patch for patch in axes.patches if isinstance(patch, Rectangle) and patch.get_fill()]
+    ends = [patch._path_original.vertices[[0, -1]] for patch in arrows(axes)]
+    groups = touching(drawn)
+    reached = [any(on_an_edge(end, box) for _, end in ends for box in group) for group in groups]
+    left = [any(on_an_edge(start, box) for start, _ in ends for box in group) for group in groups]
+    assert (reached.count(False), left.count(False)) == (1, 1)
+
+
+def touching(drawn):
+    """Boxes side by side without a gap are one."""
+    groups = []
+    for box in drawn:
+        last = groups[-1][-1] if groups else None
+        joins = last and abs(last.get_x() + last.get_width() - box.get_x()) < 1e-6 and abs(last.get_y() - box.get_y()) < 1e-6
+        groups = [*groups[:-1], [*groups[-1], box]] if joins else [*groups, [box]]
+    return groups
+
+
+def test_the_maps_of_the_article_meet_where_they_are_joined():
+    figure, _ = schematic.encoder_decoder(deeplab())
+    (axes,) = figure.axes
+    labels = {text.get_text().partition("\n")[0]: text.get_position() for text in axes.texts}
+    joined = next(patch for patch in axes.patches if isinstance(patch, Rectangle) and patch.get_fill() and holds(patch, axes))
+    ends = [end for patch in arrows(axes) if on_an_edge(end := patch._path_original.vertices[-1], joined)]
+    assert len(ends) == 2  # F1 from above, F2 from the left
+    assert {"F1", "F2", "F2'", "F3"} <= set(labels)
+
+
+def holds(patch, axes, text="concat,\n304"):
+    label = next(label for label in axes.texts if label.get_text() == text)
+    x, y = label.get_position()
+    return patch.get_x() < x < patch.get_x() + patch.get_width() and patch.get_y() < y < patch.get_y() + patch.get_height()
 
 
 def test_an_arrow_beside_its_box_would_be_noticed():
