@@ -27,7 +27,7 @@ FLOORS = [
 LADDER = ["convolution", "inception", "extreme", "separable", "atrous", "aspp", "decoder"]  # the order of learning
 NO_NETWORK = {"cost", "weights", "inference"}  # they take any module
 HEAVY = {  # optional packages, and the rooms that may name them
-    "matplotlib": {"course.plot", "course.lesson"},  # lesson: the name of a type only
+    "matplotlib": {"course.plot", "course.boxes", "course.schematic", "course.lesson"},  # lesson: the name of a type only
     "ipywidgets": {"course.explorer"},
     "IPython": {"course.lesson"},
     "PIL": {"learn.photo"},
