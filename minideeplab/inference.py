@@ -7,6 +7,7 @@ nothing that could be measured and is not here.
 """
 
 import copy
+import ctypes
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -49,6 +50,17 @@ def optimize_for_inference(net: nn.Module, *, dtype: torch.dtype | None = None) 
         _require_known(net)
         net = copy.deepcopy(net).eval()
         return FastPath(nn.Sequential(net) if type(net) in {*PLAIN, SameConv2d} else net, dtype)
+
+
+def keep_freed_memory() -> bool:
+    """Ask the C library of this *process* to keep what is freed, for the next layer; whether it could be asked.
+
+    glibc returns every block over 32 MiB to the system when it is freed and faults it in again, page by page, the next time:
+    a map of 128 channels at 257 x 257 is larger. From here on blocks up to 1 GiB come from a heap that is not trimmed, so the
+    process stays as large as it once was. Linux with glibc only; elsewhere nothing happens and the answer is False.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    return mallopt is not None and all(mallopt(option, size) for option, size in ((-3, 2**30), (-1, 2**31 - 1)))  # malloc.h
 
 
 def _require_known(net: nn.Module) -> None:

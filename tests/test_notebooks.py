@@ -27,7 +27,7 @@ TAGS = {"lecture", "guess", "exercise", "solution", "raises-exception", "nbval-i
 SLIDES = {"slide", "subslide", "fragment", "skip", "notes"}
 BUDGET = {  # code cells, cells; each may be exceeded by a tenth
     "00": (6, 14), "01": (14, 34), "02": (13, 32), "03": (16, 38), "04": (16, 40), "05": (16, 40), "06": (20, 46),
-    "07": (16, 38), "08": (16, 40), "09": (14, 36), "10": (14, 34), "11": (14, 34), "12": (14, 36), "13": (14, 36),
+    "07": (16, 38), "08": (16, 40), "09": (14, 36), "10": (14, 36), "11": (14, 34), "12": (14, 36), "13": (14, 36),
 }  # fmt: skip
 
 # ---- reading a notebook

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from strategies import scrambled
 from weight_files import Trap, small_checkpoint
 
-from minideeplab import weights
+from minideeplab import DeepLabV3, mobilenet_v2, weights
 
 
 def test_tensorflow_arrays_are_renamed_and_transposed() -> None:
@@ -43,7 +44,8 @@ def test_step_counter_momentum_and_averages_are_left_out_and_said_so() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("MobilenetV2/Conv/weights", "MobileNet is not in this library"),
+        ("MobilenetV1/Conv2d_0/weights", "the second alone"),
+        ("MobilenetV2/Conv_1/weights", "a classifier with a 1280-wide layer"),
         ("resnet_v1_101/conv1/weights", "7 x 7 root"),
         ("xception_65/entry_flow/block1/unit_1/xception_module/separable_conv1/depthwise_weights", "regularize_depthwise"),
         ("logits/semantic/something", "1 names are not those of a network"),
@@ -97,3 +99,31 @@ def test_a_checkpoint_without_tensorflow_says_how_to_go_on(tmp_path: Path, monke
             weights.read_tensorflow(tmp_path / path)
     with pytest.raises(FileNotFoundError, match=r"no checkpoint .*absent: it would have absent\.index"):
         weights.read_tensorflow(tmp_path / "absent")
+
+
+def test_the_authors_checkpoint_on_mobilenet_v2_has_names_that_lead_home() -> None:
+    """slim's names, as in the released 8-bit file; the arrays of our own network, renamed and transposed there and back."""
+    net = scrambled(DeepLabV3(mobilenet_v2(width=1 / 16), 3, channels=4, rates=())).float()
+    rows = [(r, i) for r, row in enumerate(net.backbone.rows) for i in range(len(row))]
+    scopes = {"backbone.root": "MobilenetV2/Conv", "aspp.branches.0.project": "image_pooling", "aspp.branches.1": "aspp0"}
+    scopes |= {"aspp.project": "concat_projection", "classify": "logits/semantic"}
+    for number, (r, i) in enumerate(rows):
+        for part in ("expand", "depthwise", "project"):
+            scope = f"MobilenetV2/expanded_conv{f'_{number}' if number else ''}/{part}"
+            scopes[f"backbone.rows.{r}.{i}.{part}"] = scope
+    leaves = {"bn.weight": "BatchNorm/gamma", "bn.bias": "BatchNorm/beta"}
+    leaves |= {"bn.running_mean": "BatchNorm/moving_mean", "bn.running_var": "BatchNorm/moving_variance"}
+    arrays = {}
+    for name, value in net.state_dict().items():
+        layer = max((ours for ours in scopes if name.startswith(ours)), key=len)
+        leaf = name.removeprefix(layer).lstrip("._").removeprefix("conv.")
+        if leaf == "weight" and value.dim() == 4:
+            deep = layer.endswith("depthwise")
+            array = value.permute((2, 3, 0, 1) if deep else (2, 3, 1, 0)).numpy()
+            arrays[f"{scopes[layer]}/{'depthwise_weights' if deep else 'weights'}"] = array
+        elif leaf in leaves or leaf == "bias":
+            arrays[f"{scopes[layer]}/{leaves.get(leaf, 'biases')}"] = value.numpy()
+    state = weights.from_tensorflow(arrays)
+    kept = {name: value for name, value in net.state_dict().items() if not name.endswith("num_batches_tracked")}
+    assert state.keys() == kept.keys()
+    assert all(torch.equal(state[name], value) for name, value in kept.items())
