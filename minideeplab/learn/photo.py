@@ -1,6 +1,6 @@
 """A network asked about a photo: read, classified, segmented, drawn.
 
-Resizing and padding are those under which the authors' weights were trained and shown.
+Sides are padded to 16 k + 1 pixels, on which the authors' networks were trained, and cropped back.
 """
 
 import importlib
