@@ -435,12 +435,12 @@ def name_of(path: Path, index: int) -> tuple[str, str]:
 
 def gaps(asked: Sequence[tuple[str, str]], table: dict[tuple[str, str], list[str]]) -> list[str]:
     """Complaints of the table: a card with fewer than two different wrong answers, or wrong answers to no card."""
-    few = [f"{key} has {len(set(table.get(key, [])))} wrong answers in WRONG: write at least two" for key in asked
-           if len(set(table.get(key, []))) < 2]  # fmt: skip
+    counts = {key: len(set(table.get(key, []))) for key in asked}
+    few = [f"{key} has {count} wrong answers in WRONG: write at least two" for key, count in counts.items() if count < 2]
     lost = [f"{key} stands in WRONG, and no notebook asks for it" for key in table if key not in asked]
-    unlike = [f"a wrong answer to {key} defines another function" for key, all_ in table.items() for text in all_
-              if not text.startswith(f"def {key[1]}(")]  # fmt: skip
-    return few + lost + unlike
+    pairs = [(key, answer) for key, answers in table.items() for answer in answers]
+    other = [key for key, answer in pairs if not answer.startswith(f"def {key[1]}(")]
+    return few + lost + [f"a wrong answer to {key} defines another function" for key in other]
 
 
 def test_every_card_has_two_wrong_answers():
@@ -539,10 +539,9 @@ def test_a_comparison_belongs_to_the_guess_before_it():
 
 def asked(text: str, output: str, question: str) -> list[NotebookNode]:
     """A notebook's beginning: a section with text and an output, a section with the question, and the guess."""
-    stream = new_output("stream", text=output)
-    run = new_code_cell("print(...)", outputs=[stream])
-    return [new_markdown_cell("# Title"), new_markdown_cell(f"## A\n\n{text}"), run, new_markdown_cell(f"## B\n\n{question}"),
-            new_code_cell("guess = None    # a number", metadata={"tags": ["guess"]})]  # fmt: skip
+    first = new_markdown_cell(f"# Title\n\n## A\n\n{text}")
+    printing = new_code_cell("print(...)", outputs=[new_output("stream", text=output)])
+    return [first, printing, new_markdown_cell(f"## B\n\n{question}"), new_code_cell("guess = None    # a number")]
 
 
 @pytest.mark.parametrize(
