@@ -1,5 +1,7 @@
 """The words of the course: docs/glossary.md leads somewhere, and a word is explained where it first stands.
 
+docs/origin.md and docs/teaching.md are read here too: their sums, the sections that they name, the points of the exam.
+
 The rule. Read the notebooks' markdown in order, answers included, without code spans and the closing tables (those repeat
 docs/claims.md). In the cell where a word first stands, or in an earlier one of that notebook, one of these must hold:
 
@@ -22,6 +24,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+TEACHING = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
 ORIGIN = (ROOT / "docs" / "origin.md").read_text(encoding="utf-8")
 NOTEBOOKS = {path.stem[:2]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 
@@ -282,3 +285,66 @@ def test_the_page_of_the_origin_adds_up_and_names_tests_that_exist():
 def test_a_row_without_a_verdict_would_not_add_up():
     count = verdicts("| a | its own | - | right | x |\n| b | its own | - | maybe | x |")
     assert (count["all"], count["right"]) == (2, 1)
+
+
+def tagged() -> dict[tuple[str, str], int]:
+    """How many cells each section has on the 90-minute route: those tagged `lecture`."""
+    found: dict[tuple[str, str], int] = {}
+    for number, path in NOTEBOOKS.items():
+        heading = ""
+        for cell in nbformat.read(path, as_version=4).cells:
+            top = re.match(r"#{1,2} (.*)", cell.source) if cell.cell_type == "markdown" else None
+            heading = top[1].replace("*", "") if top else heading
+            if "lecture" in cell.metadata.get("tags", []):
+                found[number, heading] = found.get((number, heading), 0) + 1
+    return found
+
+
+def route(page: str) -> list[tuple[str, str, int, int]]:
+    """The rows of the route: notebook, section, cells, minutes."""
+    rows = re.findall(r"^\| \[(\d\d)\]\(\S+\) \| ([^|]+) \| (\d+) \| (\d+) \| [^|]+ \|$", page, re.MULTILINE)
+    return [(number, section, int(cells), int(minutes)) for number, section, cells, minutes in rows]
+
+
+def test_the_90_minute_route_is_what_is_tagged_and_takes_90_minutes():
+    rows = route(TEACHING)
+    assert {(number, section): cells for number, section, cells, _ in rows} == tagged()
+    assert [row[0] for row in rows] == sorted(row[0] for row in rows)
+    assert sum(minutes for *_, minutes in rows) == 90
+    assert f"The {sum(cells for *_, cells, _ in rows)} cells tagged `lecture`" in TEACHING
+
+
+def test_a_row_of_the_route_is_read_whole():
+    assert route("| [03](x.ipynb) | What is it? | 2 | 4 | that it is |") == [("03", "What is it?", 2, 4)]
+    assert route("| [03](x.ipynb) | What is it? | two | 4 | that it is |") == []
+
+
+def test_each_half_of_the_two_lectures_takes_90_minutes_and_names_sections_that_exist():
+    halves = re.findall(r"^\| \d \| .*?, (\d+) minutes \| (.*): (\d+) minutes \|$", TEACHING, re.MULTILINE)
+    assert len(halves) == 2
+    for ours, added, theirs in halves:
+        named = re.findall(r"\[(\d\d)\]\([^)]*\) (.*?) \((\d+)\)(?:; |$)", added)
+        assert len(named) > 8
+        assert [(n, section) for n, section, _ in named if section not in sections(n)] == []
+        assert sum(int(minutes) for *_, minutes in named) == int(theirs)
+        assert int(ours) + int(theirs) == 90
+
+
+def test_the_minutes_and_prerequisites_of_a_notebook_are_those_of_its_opener():
+    rows = re.findall(r"^\| \[(\d\d)\]\(\S+\) \| ([^|]+) \| (\d+) \| [^|]{40,} \|$", TEACHING, re.MULTILINE)
+    assert [number for number, *_ in rows] == list(NOTEBOOKS)
+    for number, before, minutes in rows:
+        opener = nbformat.read(NOTEBOOKS[number], as_version=4).cells[0].source
+        assert f"{minutes} minutes" in opener
+        assert re.findall(r"\d\d", before) == re.findall(r"\d\d", re.search(r"Builds on ([^.]*)\.", opener)[1])
+
+
+def points(page: str) -> list[int]:
+    """For each exam question the points of its answer."""
+    return [sum(map(int, re.findall(r"\((\d)\)", answer))) for answer in re.findall(r"<details>.*?</details>", page, re.DOTALL)]
+
+
+def test_twelve_questions_have_five_points_each():
+    assert len(re.findall(r"^\*\*\d+\. .*\(\[\d\d\]", TEACHING, re.MULTILINE)) == 12
+    assert points(TEACHING) == [5] * 12
+    assert points("<details>- (a) so (2).\n- (b) or so (2).</details>") == [4]
