@@ -35,8 +35,8 @@ class Towers(nn.Module):
 class Inception35(Towers):
     """The module of the 35 x 35 grid: (N, C, H, W) -> (N, 224 + pooled, H, W).
 
-    The released code keeps one 5 x 5 where Szegedy's fig. 5 has two 3 x 3. Fig. 1 of Chollet 2017 draws another module: no
-    5 x 5, and a 3 x 3 behind the pool.
+    The released code has the two 3 x 3 of Szegedy's fig. 5 in one tower and a 5 x 5 in another. Fig. 1 of Chollet 2017 draws
+    another module: no 5 x 5, and a 3 x 3 behind the pool.
     """
 
     def __init__(self, in_channels: int, pooled: int) -> None:

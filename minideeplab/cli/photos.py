@@ -21,7 +21,7 @@ SHIPPED = """
 
 Without --weights: the authors' DeepLabV3 on MobileNetV2, trained on PASCAL VOC
 2012, which this package brings along (2 MB, nothing is downloaded). It knows 20
-kinds of things and the background, and calls everything else one of these. It
+kinds of things, and calls all else background or one of them. It
 is small and has no decoder, so its edges are coarse, and it was trained on 513
 pixels a side: larger is not better. Its authors report 75.3 % mIoU on VOC val,
 and 74.3 % with these 8-bit weights."""

@@ -109,7 +109,7 @@ def segment(
 
     The photo is scaled as `fitted` says, gray (127.5, hence 0) fills it behind and below up to 16 k + 1 pixels a side, and
     what the network says about the filling is cut off. `multi_scale` averages six sizes and their mirror images, as the
-    authors do for their tables: about 23 times the work.
+    authors do for their tables: some 17 times the work.
     """
     require_kind(bool, multi_scale=multi_scale)
     check_net(net)
