@@ -63,6 +63,8 @@ WRONG: dict[tuple[str, str], list[str]] = {  # what a student might write; each 
     ],
     ("02", "widest"): [
         """def widest(c, out, k):
+    return c * out * k * k // (c + out * k * k)  # as many as, not fewer than""",
+        """def widest(c, out, k):
     return c * out * k * k // (c + out)  # the window forgotten""",
         """def widest(c, out, k):
     return round(c * out * k * k / (c + out * k * k))  # up, where it should go down""",
@@ -103,23 +105,43 @@ WRONG: dict[tuple[str, str], list[str]] = {  # what a student might write; each 
         """def segmented_params(c_in, width, segments, k):
     return (c_in * width + width * width * k * k) // segments  # the 1 x 1 cut as well""",
     ],
-    ("04", "dense_twin_of"): [
-        """def dense_twin_of(depthwise, pointwise):
-    return pointwise[:, :, None, None] + depthwise[None]  # a sum""",
-        """def dense_twin_of(depthwise, pointwise):
-    return pointwise[:, :, None, None] * depthwise[0]  # one filter for all channels""",
-        """def dense_twin_of(depthwise, pointwise):
-    return pointwise[:, :, None, None] * depthwise.flip(1, 2)[None]  # as mathematicians convolve""",
-        """def dense_twin_of(depthwise, pointwise):
-    return pointwise[:, :, None, None] * depthwise.mT[None]  # rows for columns""",
-        """def dense_twin_of(depthwise, pointwise):
-    return (pointwise[:, :, None, None] * depthwise[None]).sum(1)  # mixed already""",
-        """def dense_twin_of(depthwise, pointwise):
-    return (pointwise[:, :, None] * depthwise.flatten(1)).flatten(2)  # nine in a row""",
-        """def dense_twin_of(depthwise, pointwise):
-    return twin  # the one from above""",
+    ("04", "is_separable"): [
+        """def is_separable(kernel):
+    return all(int(torch.linalg.matrix_rank(k.flatten(1))) <= 1 for k in kernel)  # per output""",
+        """def is_separable(kernel):
+    return int(torch.linalg.matrix_rank(kernel[:, 0].flatten(1))) <= 1  # the first channel alone""",
+        """def is_separable(kernel):
+    return all(int(torch.linalg.matrix_rank(kernel[:, c].flatten(1))) == 1 for c in range(kernel.shape[1]))  # zero?""",
+        """def is_separable(kernel):
+    return int(torch.linalg.matrix_rank(kernel.flatten(1))) <= 2  # all channels at once""",
     ],
     ("05", "middle"): [
+        """def middle(x, pairs):
+    y = x
+    for depthwise, pointwise in pairs:
+        y = F.conv2d(F.conv2d(F.relu(y), pointwise), depthwise, padding=1, groups=x.shape[1])  # mixes first
+    return x + y""",
+        """def middle(x, pairs):
+    y = x
+    for depthwise, pointwise in pairs:
+        y = F.conv2d(F.relu(F.conv2d(F.relu(y), depthwise, padding=1, groups=x.shape[1])), pointwise)  # between
+    return x + y""",
+        """def middle(x, pairs):
+    for depthwise, pointwise in pairs:
+        x = x + F.conv2d(F.conv2d(F.relu(x), depthwise, padding=1, groups=x.shape[1]), pointwise)  # a sum for each
+    return x""",
+        """def middle(x, pairs):
+    y = x.clone()
+    for depthwise, pointwise in pairs:
+        y = F.conv2d(F.conv2d(F.relu(y), depthwise, padding=1, groups=x.shape[1]), pointwise)
+    if pairs:
+        x += y  # changes what it was given
+    return x""",
+        """def middle(x, pairs):
+    y = F.relu(x)  # once, not before each
+    for depthwise, pointwise in pairs:
+        y = F.conv2d(F.conv2d(y, depthwise, padding=1, groups=x.shape[1]), pointwise)
+    return x + y""",
         """def middle(x, pairs):
     y = x
     for depthwise, pointwise in pairs:
@@ -147,6 +169,10 @@ WRONG: dict[tuple[str, str], list[str]] = {  # what a student might write; each 
     return F.relu(x + y) if pairs else x  # as ResNet does""",
     ],
     ("05", "keep"): [
+        """def keep(total, each, count, budget):
+    return max(0, count - -(-(total - budget) // each))  # more than there are""",
+        """def keep(total, each, count, budget):
+    return max(0, (budget - (total - count * each)) // each)  # more than there are""",
         """def keep(total, each, count, budget):
     return max(0, count - max(0, total - budget) // each)  # drops too few""",
         """def keep(total, each, count, budget):
@@ -177,6 +203,16 @@ WRONG: dict[tuple[str, str], list[str]] = {  # what a student might write; each 
     return dense""",
     ],
     ("06", "trade"): [
+        """def trade(strides, output_stride):
+    reached, rate, steps = 1, 1, []
+    for stride in strides:
+        if stride > 1 and reached == output_stride:
+            steps.append((1, rate))
+            rate *= 2  # whatever the stride was
+        else:
+            steps.append((stride, rate))
+            reached *= stride
+    return steps""",
         """def trade(strides, output_stride):
     reached, rate, steps = 1, 1, []
     for stride in strides:
@@ -230,6 +266,8 @@ WRONG: dict[tuple[str, str], list[str]] = {  # what a student might write; each 
     ],
     ("07", "taps"): [
         """def taps(n, rate):
+    return (n + 2 * (n - rate)) ** 2  # fewer than none""",
+        """def taps(n, rate):
     return 9 * n * n  # as if none fell off""",
         """def taps(n, rate):
     return n + 2 * max(0, n - rate)  # one axis""",
@@ -243,6 +281,10 @@ WRONG: dict[tuple[str, str], list[str]] = {  # what a student might write; each 
     return ((n + 2 * max(0, n - rate)) / n) ** 2  # the mean""",
     ],
     ("08", "enlarge"): [
+        """def enlarge(values, n):
+    step = (n - 1) // (len(values) - 1)
+    right = [*values[1:], values[-1]]
+    return [values[i // step] + i % step / step * (right[i // step] - values[i // step]) for i in range(n)]  # floats""",
         """def enlarge(values, n):
     step = (n - 1) // (len(values) - 1)
     return [values[i // step] for i in range(n)]  # nothing in between""",
@@ -264,24 +306,23 @@ WRONG: dict[tuple[str, str], list[str]] = {  # what a student might write; each 
         """def enlarge(values, n):
     return [values[0] + Fraction(i, n - 1) * (values[-1] - values[0]) for i in range(n)]  # from first to last""",
     ],
-    ("09", "compose"): [
-        """def compose(backbone, aspp, decoder, classify, x):
-    low, high = backbone(x)
-    return classify(decoder(aspp(high), low))  # the late one first""",
-        """def compose(backbone, aspp, decoder, classify, x):
-    low, high = backbone(x)
-    return classify(decoder(low, high))  # no ASPP""",
-        """def compose(backbone, aspp, decoder, classify, x):
-    low, high = backbone(x)
-    return classify(decoder(aspp(low), high))  # on the wrong map""",
-        """def compose(backbone, aspp, decoder, classify, x):
-    low, high = backbone(x)
-    return decoder(low, aspp(high))  # features, not logits""",
-        """def compose(backbone, aspp, decoder, classify, x):
-    high, low = backbone(x)
-    return classify(decoder(low, aspp(high)))""",
+    ("09", "work"): [
+        """def work(scales, flip):
+    return Fraction((2 if flip else 1) * len(scales))  # as if every look were the same size""",
+        """def work(scales, flip):
+    return (2 if flip else 1) * sum(Fraction(s) ** 2 for s in scales)  # 512 s, not 512 s + 1""",
+        """def work(scales, flip):
+    return Fraction(sum(int(512 * s + 1) ** 2 for s in scales) + (513**2 if flip else 0), 513**2)  # one mirror""",
+        """def work(scales, flip):
+    return Fraction((2 if flip else 1) * sum(int(512 * s + 1) for s in scales), 513)  # sides, not areas""",
     ],
     ("10", "side"): [
+        """def side(macs_at_513, printed):
+    return 16 * (int(33 * (printed / macs_at_513) ** 0.5) - 1) + 1  # rounded down, not the nearest""",
+        """def side(macs_at_513, printed):
+    return 16 * max(k for k in range(16, 65) if macs_at_513 * (k + 1) ** 2 <= printed * 33**2) + 1  # the last below""",
+        """def side(macs_at_513, printed):
+    return 16 * min(range(1, 100), key=lambda k: abs(macs_at_513 * (k + 1) ** 2 / 33**2 - printed)) + 1  # beyond 1025""",
         """def side(macs_at_513, printed):
     return 16 * min(range(16, 65), key=lambda k: abs(macs_at_513 * (k + 1) / 33 - printed)) + 1  # a line for a square""",
         """def side(macs_at_513, printed):
@@ -295,7 +336,7 @@ WRONG: dict[tuple[str, str], list[str]] = {  # what a student might write; each 
         """def side(macs_at_513, printed):
     return 16 * min(range(16, 65), key=lambda k: macs_at_513 * (k + 1) ** 2 / 33**2 - printed) + 1""",
         """def side(macs_at_513, printed):
-    return next(16 * k + 1 for k in range(16, 65) if macs_at_513 * (k + 1) ** 2 >= printed * 33**2)  # the first above""",
+    return next((16 * k + 1 for k in range(16, 65) if macs_at_513 * (k + 1) ** 2 >= printed * 33**2), 1025)  # above""",
     ],
     ("11", "intensity"): [
         """def intensity(c_in, c_out, k, n, groups):
@@ -318,6 +359,15 @@ WRONG: dict[tuple[str, str], list[str]] = {  # what a student might write; each 
     return 2 * weights * n * n // ((c_in + c_out) * n * n + weights)  # FLOPs""",
     ],
     ("11", "worth_it"): [
+        """def worth_it(points):
+    kept = []
+    for cost, gain in sorted(points):  # of equal costs the worse first
+        if not kept or gain > kept[-1][1]:
+            kept.append((cost, gain))
+    return kept""",
+        """def worth_it(points):
+    others = {p: [q for q in points if q != p] for p in points}
+    return [p for p in points if not any(q[0] <= p[0] and q[1] >= p[1] for q in others[p])]  # as they came""",
         """def worth_it(points):
     return [p for p in sorted(points) if not any(q[0] < p[0] and q[1] > p[1] for q in points)]  # equals beat nobody""",
         """def worth_it(points):
