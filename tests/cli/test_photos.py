@@ -600,7 +600,7 @@ def test_the_help_says_what_the_network_is_and_what_it_is_not(capsys):
     text = " ".join(capsys.readouterr().out.split())
     for said in (
         "the authors' DeepLabV3 on MobileNetV2", "trained on PASCAL VOC 2012", "nothing is downloaded",
-        "20 kinds of things and the background, and calls everything else one of these", "no decoder, so its edges are coarse",
+        "20 kinds of things, and calls all else background or one of them", "no decoder, so its edges are coarse",
         "75.3 % mIoU on VOC val, and 74.3 % with these 8-bit weights", "at most 513",
     ):  # fmt: skip
         assert said in text
