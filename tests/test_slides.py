@@ -130,6 +130,11 @@ def test_a_long_print_stands_beside_its_picture_or_on_a_slide_of_its_own(lines, 
     assert ('class="beside"' in made[1]) == beside
 
 
+def test_the_listing_of_a_figure_is_a_slide_of_its_own():
+    assert len(slides.pieces(cell("print(x)", "subslide", stream("x\n" * 12)))) == 1
+    assert len(slides.pieces(cell("print(x)", "subslide", stream("x\n" * 13)))) == 2
+
+
 def test_the_table_behind_folded_questions_has_its_own_slide():
     fold = "<details><summary>Answer</summary>So.</details>"
     close = cell(f"## Three questions\n\nWhy? {fold}\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nNext.", "slide")

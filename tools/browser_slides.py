@@ -29,7 +29,7 @@ SEEN = """([least, smallest]) => {
     for (const node of page.querySelectorAll('*')) {
         const box = node.getBoundingClientRect();
         if (!box.width || !box.height) continue;
-        if (box.left < -1 || box.top < -1 || box.right > innerWidth + 1 || box.bottom > innerHeight + 1)
+        if (box.left < 20 || box.top < 10 || box.right > innerWidth - 20 || box.bottom > innerHeight - 20)
             last = `outside: ${name(node)} at ${[box.left, box.top, box.right, box.bottom].map(Math.round)}`;
         if (node.scrollWidth > node.clientWidth + 1 && node.clientWidth && getComputedStyle(node).overflowX !== 'visible')
             found.push(`cut off: ${name(node)}`);
@@ -110,6 +110,7 @@ def broken() -> dict[str, tuple[str, str]]:
     return {
         "full": ("<div class='text'>" + "<p>One line more than there is room.</p>" * 40 + "</div>", "overflows"),
         "wide": ("<pre style='white-space:pre;font-size:20px'>" + "x" * 200 + "</pre>", "overflows"),
+        "margin": ("<p style='position:absolute;left:1150px;width:120px'>at the rim</p>", "outside"),
         "aside": ("<p style='position:absolute;top:900px'>below</p>", "outside"),
         "tiny": ("<p style='font-size:12px'>read this</p>", "12px"),
         "hidden": ("<p style='visibility:hidden'>nobody sees it</p>", "cannot be seen"),

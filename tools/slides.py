@@ -44,6 +44,7 @@ BUILT = ROOT / "build" / "slides"
 ROUTES = ("lecture",)
 SHORT = 600  # characters of HTML: below a question and a claim of this length there is room for a cell of code
 WIDEST = 96  # columns: in a longer line of code, the comment at its end moves to a line of its own above
+LONG = 12  # lines: a longer print, the listing of a figure, is a slide
 NARROW = 44  # columns: lines of this length stand beside a picture, longer ones below it
 REVEAL = {  # of reveal.js 6.0.1, as its authors published it
     "LICENSE": "b2883e4b610bfa1b4d8fff84c4d4b825cc7d553cbd9fec4777c04068a2859dc0",
@@ -100,7 +101,8 @@ function fit(page) {
   folded.forEach(fold => { fold.open = true; });
   for (let size = +page.dataset.most; size >= 16; size--) {
     page.style.setProperty('--s', size + 'px');
-    if (page.scrollHeight <= page.clientHeight && page.scrollWidth <= page.clientWidth) break;
+    if ([page, ...page.querySelectorAll('.text')].every(part => part.scrollWidth <= part.clientWidth)
+      && page.scrollHeight <= page.clientHeight) break;
   }
   folded.forEach(fold => { fold.open = false; });
 }
@@ -264,16 +266,16 @@ def outputs(given: list[NotebookNode]) -> str:
 def pieces(cell: NotebookNode) -> list[str]:
     """A cell in as few pieces as a back row can read, as HTML.
 
-    Folded questions and the table behind them are two; code and the picture that it draws are two, a long print is one more.
+    Folded questions and the table behind them are two; code and what it draws or lists are two, a long print is one more.
     """
     if cell.cell_type != "code":
         questions, table, rest = cell.source.partition("\n\n| ")
         split = [questions, "| " + rest] if table and "</details>" in questions else [cell.source]
         return [f'<div class="text">{markdown(part)}</div>\n' for part in split]
     code, pictures, rest = listing(cell.source), *([o for o in cell.outputs if drawn(o) == wanted] for wanted in (True, False))
-    if not pictures:
-        return [code + outputs(rest)]
     lines = "".join(o.get("text", "") for o in rest).splitlines()
+    if not pictures:
+        return [code, outputs(rest)] if len(lines) > LONG else [code + outputs(rest)]
     if len(lines) > 2 and max(map(len, lines)) <= NARROW and len(pictures) == 1 and aspect(pictures[0]) < 2.2:
         return [code, f'<div class="beside">{outputs(pictures)}{outputs(rest)}</div>\n']
     return [code, *map(outputs, [pictures, rest] if len(lines) > 5 else [cell.outputs])]
