@@ -3,6 +3,8 @@
 PYTHON    ?= python3
 LAB_FLAGS ?=
 NOTEBOOK  ?=
+ROUTE     ?=
+SERVE     ?=
 
 venv   := .venv
 peers  := .venv-peers
@@ -13,7 +15,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 test check notebooks mutants browser parity: export OMP_NUM_THREADS := 1
 test check notebooks mutants browser parity: export OMP_WAIT_POLICY := passive
 
-.PHONY: help lab test check notebooks mutants browser parity setup clean
+.PHONY: help lab slides handout test check notebooks mutants browser parity setup clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -24,6 +26,12 @@ help:  ## list the targets
 lab: $(venv)/course.stamp  ## open the course in JupyterLab; options: LAB_FLAGS="--no-browser --port=8899"
 	@$(python) -m jupyterlab --ServerApp.root_dir="$$(pwd)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	$(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_FLAGS)
+
+slides: $(venv)/slides.stamp  ## the notebooks as decks, served here; the lecture: ROUTE=lecture; only build: SERVE=0
+	@SERVE="$(SERVE)" $(python) tools/slides.py $(if $(ROUTE),--route $(ROUTE))
+
+handout: $(venv)/course.stamp  ## build/handout: notebooks without outputs and solutions, and one page that prints
+	@$(python) tools/handout.py
 
 test: $(venv)/test.stamp  ## unit tests, doctests, and every notebook executed and compared
 	@start=$$(date +%s); status=0; \
@@ -44,9 +52,10 @@ notebooks: $(venv)/test.stamp  ## execute the notebooks and rewrite all outputs 
 mutants: $(venv)/test.stamp  ## break a copy of the library in known ways: each must turn a notebook red
 	@$(python) tools/mutants.py
 
-browser: $(venv)/browser.stamp  ## notebook 01 in a real JupyterLab in headless Chromium (another: NOTEBOOK=04), and docs/explorer.html
+browser: $(venv)/browser.stamp  ## notebook 01 in a real JupyterLab in headless Chromium (another: NOTEBOOK=04), docs/explorer.html, every slide
 	@$(python) tools/browser.py $(or $(NOTEBOOK),01)
 	@$(python) tools/browser_explorer.py
+	@$(python) tools/browser_slides.py
 
 parity: $(peers)/peers.stamp  ## the same numbers as timm, torchvision and smp; their environment takes 5.5 GB
 	@$(peers)/bin/python -m pytest -p no:cacheprovider -q tests/peers
