@@ -82,9 +82,9 @@ class ConvBNReLU(ConvBN):
 class SameConv2d(nn.Conv2d):
     """Convolution without bias, padded as TensorFlow's SAME pads: (N, C_in, H, W) -> (N, C_out, ceil(H / s), ceil(W / s)).
 
-    It differs from `ConvBN`'s symmetric padding on even maps at stride 2 alone: there the missing row and column are put
-    *behind*, and every window sits one pixel further. Trained with one and run with the other, MobileNetV2 loses up to 5 %
-    of its labels.
+    It differs from `ConvBN`'s symmetric padding where a stride meets a map that it does not suit, at stride 2 on even maps:
+    the missing row and column are put *behind*, and every window sits one pixel further. Errors: ValueError for an even
+    kernel and for groups that do not divide the channels. Source: TensorFlow; the authors' MobileNetV2 was trained with it.
     """
 
     def __init__(
