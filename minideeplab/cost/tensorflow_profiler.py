@@ -56,7 +56,7 @@ def tf_multiply_adds(
     for scale in scales:
         scaled = [int((side - 1) * scale + 1) for side in (height, width)]
         try:
-            with torch.no_grad(), profiler:
+            with torch.inference_mode(False), torch.no_grad(), profiler:  # see cost/trace.py
                 logits = twin(torch.empty(1, 3, *scaled, dtype=number_format(twin), device="meta"))
         except Exception as error:
             raise ValueError(f"{type(net).__name__} cannot run on (1, 3, {scaled[0]}, {scaled[1]}): {error}") from error

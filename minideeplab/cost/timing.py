@@ -153,6 +153,7 @@ def roofline(*, dtype: torch.dtype = torch.float32, threads: int | None = None) 
     return Roofline(flops, bandwidth, used, dtype)
 
 
+@torch.inference_mode(False)  # in it torch shows a convolution whole, and `MACS` does not know it
 def measure(
     net: nn.Module, *shapes: Sequence[int], runs: int = 9, threads: int | None = None, machine: Roofline | None = None,
 ) -> Measured:

@@ -51,10 +51,11 @@ class _Running:
 
 def run_on_meta(model: nn.Module, shapes: Sequence[Sequence[int]]) -> Run:
     """Run a copy of `model` in evaluation mode on inputs of these shapes. The model's own errors pass."""
-    twin = meta_twin(model).eval()
-    inputs = [torch.empty(*shape, dtype=number_format(twin), device="meta") for shape in shapes]
-    with torch.no_grad(), _Trace(twin, inputs) as trace:
-        output = twin(*inputs)
+    with torch.inference_mode(False), torch.no_grad():  # in inference mode torch shows `conv2d` whole, and nothing is counted
+        twin = meta_twin(model).eval()
+        inputs = [torch.empty(*shape, dtype=number_format(twin), device="meta") for shape in shapes]
+        with _Trace(twin, inputs) as trace:
+            output = twin(*inputs)
     return Run(tuple(trace.finish()), trace.sees(output), trace.peak_bytes(output))
 
 

@@ -348,3 +348,14 @@ def test_networks_of_any_number_format_are_counted_the_same(dtype):
     single, other = DeepLabV3(xception41(width=1 / 8), 5), DeepLabV3(xception41(width=1 / 8), 5).to(dtype)
     assert profile(other, (1, 3, 65, 65)).rows == profile(single, (1, 3, 65, 65)).rows
     assert tf_multiply_adds(other, 65) == tf_multiply_adds(single, 65)
+
+
+@pytest.mark.parametrize("born_there", [False, True])
+def test_inference_mode_changes_no_count(born_there):
+    net = DeepLabV3Plus(xception41(width=1 / 16), 21)
+    outside = profile(net, (1, 3, 65, 65)), tf_multiply_adds(net, 65)
+    with torch.inference_mode():
+        net = DeepLabV3Plus(xception41(width=1 / 16), 21) if born_there else net
+        inside = profile(net, (1, 3, 65, 65)), tf_multiply_adds(net, 65)
+    assert inside == outside
+    assert inside[0].macs > 0

@@ -147,6 +147,13 @@ def test_macs_by_kind_are_those_of_the_report():
     assert "resizing" in {row.kind for row in measured.rows}
 
 
+@torch.inference_mode()
+def test_macs_are_counted_in_inference_mode_too():
+    net, shape = xception65(width=0.125), (1, 3, 33, 33)
+    measured = measure(net, shape, runs=3, machine=MACHINE, threads=1)
+    assert sum(row.macs for row in measured.rows) == profile(net, shape).macs > 0
+
+
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="the fast path's own operations are oneDNN's")
 def test_an_optimized_network_is_timed_with_the_macs_and_kinds_of_the_original():
     """Its wide paddings are pixels of the map, its batch norms are gone, its weights are packed where nobody can look."""
