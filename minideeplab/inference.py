@@ -1,9 +1,9 @@
 """The fast path: the same function of the same network, arranged for the machine.
 
-A trained network does more than its answer needs. `optimize_for_inference` leaves out what it can, in five steps, each
+A trained network does more than its answer needs. `optimize_for_inference` leaves out what it can, in six steps, each
 explained where it is taken: fold batch norm, rectify inside the convolution, lay channels last, pack the weights, pad
-wide rates by hand. docs/benchmarks.md has what each brings. A sixth, adding the shortcut inside the convolution, brought
-nothing that could be measured and is not here.
+wide rates by hand, look at a batch in pieces. docs/benchmarks.md has what they bring, and what brought nothing and is not
+here: the shortcut added inside the convolution, 1 x 1 as a matrix product, wide maps in bands of rows.
 """
 
 import copy
@@ -60,7 +60,9 @@ def keep_freed_memory() -> bool:
     process stays as large as it once was. Linux with glibc only; elsewhere nothing happens and the answer is False.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    return mallopt is not None and all(mallopt(option, size) for option, size in ((-3, 2**30), (-1, 2**31 - 1)))  # malloc.h
+    kept = mallopt is not None and all(mallopt(option, size) for option, size in ((-3, 2**30), (-1, 2**31 - 1)))  # malloc.h
+    FastPath.in_pieces = not kept  # with nothing to be faulted in again, a whole batch is the faster one
+    return kept
 
 
 def _require_known(net: nn.Module) -> None:
@@ -99,10 +101,18 @@ class FastPath(nn.Module):
 
     Channels last: a 1 x 1 convolution multiplies a matrix by the channels of one pixel. Stored in the order N, H, W, C
     these lie side by side and nothing has to be rearranged. The axes keep their names, only the strides change.
+
+    Batches in pieces: a network sees each image by itself, so a batch may be cut wherever it likes. 8 x 299 x 299 pixels
+    make maps of 89 MB in Xception, which the C library hands back to the system and has to fault in again, page by page; of
+    two images at a time the maps have 22 MB, and it keeps them. The answers are the same, to rounding.
     """
+
+    kept = 2**25  # bytes, beyond which glibc's malloc keeps no freed block: M_MMAP_THRESHOLD grows up to there, man mallopt
+    in_pieces = True  # until `keep_freed_memory` has been called
 
     def __init__(self, net: nn.Module, dtype: torch.dtype | None) -> None:
         super().__init__()
+        self.separate, self.pieces = _sees_each_image_by_itself(net), dict[Any, int]()  # of which input: images a piece
         self.inside, self.outside = dtype, next((p.dtype for p in net.parameters() if p.is_floating_point()), None)
         try:
             self.net = fx.GraphModule(net, _Tracer().trace(net))
@@ -126,7 +136,21 @@ class FastPath(nn.Module):
             return x.to(self.outside) if self.inside and isinstance(x, Tensor) and x.is_floating_point() else x
 
         with torch.no_grad():
-            return tree_map(leave, self.net(*tree_map(enter, inputs), **tree_map(enter, named)))
+            inputs, named = tree_map(enter, inputs), tree_map(enter, named)
+            alone = len(inputs) == 1 and not named and isinstance(inputs[0], Tensor) and inputs[0].dim() == 4
+            whole = self._look(inputs[0]) if alone and self.separate and self.in_pieces else self.net(*inputs, **named)
+            return tree_map(leave, whole)
+
+    def _look(self, x: Tensor) -> Any:
+        """The whole batch the first time, when it may be refused and its maps are measured, from then on in equal pieces."""
+        key = x.shape, x.dtype, x.device
+        if self.pieces.get(key, len(x)) < len(x):
+            return tree_map(lambda *parts: torch.cat(parts), *map(self.net, x.chunk(len(x) // self.pieces[key])))
+        answer = self.net(x)
+        largest = max((part.made for part in self.net.modules() if isinstance(part, FastConv2d)), default=0)
+        fitting = [n for n in range(1, len(x) + 1) if len(x) % n == 0 and n * largest <= self.kept * len(x)]
+        self.pieces[key] = max(fitting, default=1)
+        return answer
 
 
 class FastConv2d(nn.Module):
@@ -135,6 +159,9 @@ class FastConv2d(nn.Module):
     # oneDNN's fast depthwise kernel holds the left border in registers: 6 columns with AVX-512, 4 with AVX2. For a wider
     # padding, and every ASPP has wider ones, it falls back to a kernel 5 to 60 times slower.
     widest_padding = 4
+    # Packed weights are a second copy: 150 MB in DeepLabV3+. Above so many pixels of a batch's map multiplying takes so long
+    # that packing anew in every call costs 1 to 3 % of the time; on maps of 17 x 17 it would cost 7.
+    most_pixels = 1000
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -144,6 +171,7 @@ class FastConv2d(nn.Module):
         self.stride, self.padding, self.dilation = _two(conv.stride), _two(conv.padding), _two(conv.dilation)
         self.groups, self.folded, self.same = conv.groups, False, type(conv) is SameConv2d and self.stride != (1, 1)
         self.rectify: Callable[[Tensor], Tensor] | None = None
+        self.made = 0  # bytes of its last map
         self.packed: tuple[Any, Tensor] = (None, weight)  # of which size of map, and the weights in blocks for it
 
     def fold(self, bn: nn.BatchNorm2d) -> None:
@@ -178,6 +206,7 @@ class FastConv2d(nn.Module):
             x, rows, columns = self._padded(x)
         if x.dim() != 4 or x.dtype != weight.dtype or not _has_onednn(x):
             y = F.conv2d(x, weight, self.bias, self.stride, (rows, columns), self.dilation, self.groups)
+            self.made = y.nbytes
             return self.rectify(y) if self.rectify else y
         if weight.is_inference():  # loaded or converted in inference mode: without a version, which the key below needs
             with torch.inference_mode(False):
@@ -192,10 +221,11 @@ class FastConv2d(nn.Module):
         y = torch.ops.mkldnn._convolution_pointwise(
             x, self.packed[1] if known else weight, self.bias, *geometry, *IN_ONEDNN[self.rectify], "",
         )
-        if not known:
+        if not known and len(x) * x.shape[2] * x.shape[3] <= self.most_pixels:
             # oneDNN wants the weights in blocks that depend on the size of the map, and would arrange them anew in every
             # call: on small images up to half of the time. A new size packs again, once its shape has been found right.
             self.packed = (key, torch.ops.mkldnn._reorder_convolution_weight(weight, *geometry, x.shape))
+        self.made = y.nbytes
         return y
 
     def _padded(self, x: Tensor) -> tuple[Tensor, int, int]:
@@ -210,6 +240,15 @@ class FastConv2d(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "packed": (None, self.weight)}  # packed weights can be neither copied nor saved
+
+
+def _sees_each_image_by_itself(net: nn.Module) -> bool:
+    """Whether nothing in this network of the library, known part by part, mixes the images of a batch."""
+    def mixes(part: nn.Module) -> bool:
+        of_the_batch = isinstance(part, nn.BatchNorm2d) and part.running_mean is None
+        return of_the_batch or (isinstance(part, nn.Flatten) and part.start_dim != 1)
+
+    return type(net).__module__.startswith("minideeplab.networks.") and not any(map(mixes, net.modules()))
 
 
 def _two(value: Any) -> tuple[int, ...]:

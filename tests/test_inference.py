@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import minideeplab as m
 from minideeplab.blocks.inception import Towers
-from minideeplab.inference import FastConv2d, optimize_for_inference
+from minideeplab.inference import FastConv2d, FastPath, keep_freed_memory, optimize_for_inference
 
 NETWORKS = {  # every architecture, every output stride, even and odd sizes, square and not
     "Xception": (lambda: m.Xception(10), (2, 3, 75, 98)),
@@ -155,6 +155,19 @@ def test_weights_are_packed_once_for_each_size():
     fast, x = optimize_for_inference(m.SeparableConv2d(8, 4)), torch.randn(1, 8, 33, 20)
     packs = ["_reorder_convolution_weight" in operations(fast, y) for y in (x, x, x[..., 1:], x[..., 1:])]
     assert packs == [True, False, True, False]
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    ("shape", "kept"), [((1, 8, 25, 40), True), ((1, 8, 25, 41), False), ((2, 8, 25, 20), True), ((2, 8, 25, 21), False)]
+)
+def test_a_second_copy_of_the_weights_is_kept_for_small_maps_only(shape, kept):
+    net, x = floats(m.SeparableConv2d(8, 4)), torch.randn(shape)
+    fast = optimize_for_inference(net)
+    packs = ["_reorder_convolution_weight" in operations(fast, x) for _ in range(2)]
+    assert packs == [kept, False]
+    with torch.no_grad():
+        assert_same_answer(fast(x), net(x))
 
 
 @pytest.mark.parametrize("block", [m.ConvBN(3, 8, 3), m.SeparableConv2d(3, 8), m.SameMaxPool2d()])
@@ -327,6 +340,94 @@ def test_it_can_be_done_twice_and_stays_in_evaluation_mode():
     assert_same_answer(optimize_for_inference(net.train())(x), once(x))  # training mode: what it does in evaluation is meant
     assert net.training
     assert not any(p.requires_grad for p in once.parameters())
+
+
+@pytest.fixture
+def small_maps(monkeypatch):
+    """As if the C library kept no block over 40 kB."""
+    monkeypatch.setattr(FastPath, "in_pieces", True)
+    monkeypatch.setattr(FastPath, "kept", 40_000)
+
+
+def batches(fast: nn.Module, x: torch.Tensor) -> list[int]:
+    """How many images the first convolution sees at a time."""
+    first, seen = next(part for part in fast.modules() if isinstance(part, FastConv2d)), list[int]()
+    with first.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0]))):
+        fast(x)
+    return seen
+
+
+PIECES = {  # a network of the library sees each image by itself; how many bytes its largest map of one image takes
+    "logits": (lambda: m.Xception(10), 4 * 128 * 35**2, 75),
+    "maps with names": (lambda: m.xception41(width=1 / 16), 4 * 8 * 33**2, 65),
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+@pytest.mark.parametrize(
+    ("images", "bound", "pieces"), [(6, 2.9, 2), (6, 3, 3), (6, 0.5, 1), (7, 3, 1), (4, 9, 4), (1, 0.5, 1)]
+)
+def test_from_the_second_time_on_a_batch_is_looked_at_in_equal_pieces(name, images, bound, pieces, monkeypatch):
+    make, largest, side = PIECES[name]
+    monkeypatch.setattr(FastPath, "in_pieces", True)
+    monkeypatch.setattr(FastPath, "kept", int(bound * largest))
+    net, x = floats(make()), torch.rand(images, 3, side, side) * 2 - 1
+    fast = optimize_for_inference(net)
+    assert [batches(fast, x), batches(fast, x), batches(fast, x)] == [[images], *[[pieces] * (images // pieces)] * 2]
+    with torch.no_grad():
+        assert_same_answer(fast(x), net(x))
+        assert type(fast(x)) is type(net(x))
+
+
+def test_a_batch_is_refused_whole_and_in_its_own_words(small_maps):
+    fast, x = optimize_for_inference(floats(m.xception41(width=1 / 16))), torch.rand(4, 3, 65, 65)
+    assert batches(fast, x) == [4]
+    for wrong, words in ((x[:, :2], r"\(4, 2, 65, 65\)"), (x.double(), "float64"), (x[:0], r"\(0, 3, 65, 65\)")):
+        for _ in range(2):
+            with pytest.raises((ValueError, TypeError), match=words):
+                fast(wrong)
+
+
+def mixed(net: nn.Module, layer: nn.Module) -> nn.Module:
+    """The network with a layer in it that mixes images."""
+    net.root[0].bn = layer
+    return net
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.BatchNorm2d(2, track_running_stats=False), nn.Sequential(nn.Flatten(0, 1), nn.Flatten(0))]
+)
+def test_what_mixes_the_images_of_a_batch_is_never_cut(layer):
+    net = m.xception41(width=1 / 16)
+    assert optimize_for_inference(net).separate
+    assert not optimize_for_inference(mixed(net, layer)).separate
+    assert not optimize_for_inference(nn.Sequential(net)).separate  # not a network of the library: it is not asked
+
+
+def test_with_the_statistics_of_a_batch_pieces_would_be_another_answer(small_maps):
+    net, x = floats(mixed(m.xception41(width=1 / 16), nn.BatchNorm2d(2, track_running_stats=False))), torch.rand(4, 3, 65, 65)
+    fast = optimize_for_inference(net)
+    with torch.no_grad():
+        for _ in range(2):
+            assert_same_answer(fast(x), net(x))
+        fast.separate = True
+        fast(x)
+        with pytest.raises(AssertionError):
+            assert_same_answer(fast(x), net(x))
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_where_freed_memory_is_kept_a_batch_stays_whole(can, small_maps, monkeypatch):
+    class CDLL:
+        def __init__(self, name):
+            self.mallopt = lambda option, size: can
+
+    monkeypatch.setattr("minideeplab.inference.ctypes.CDLL", CDLL)
+    monkeypatch.setattr("minideeplab.inference.sys.platform", "linux")
+    fast, x = optimize_for_inference(floats(m.xception41(width=1 / 16))), torch.rand(4, 3, 65, 65)
+    assert keep_freed_memory() == can
+    batches(fast, x)
+    assert batches(fast, x) == ([4] if can else [1] * 4)
 
 
 def test_freed_memory_is_kept_where_glibc_can_be_asked():

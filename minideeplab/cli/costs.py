@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from minideeplab.cli.arguments import Commands, add_command, whole
 from minideeplab.cli.models import MODELS
 from minideeplab.cost import Report, compare, profile, tf_multiply_adds
 from minideeplab.cost.table import Table
+from minideeplab.inference import keep_freed_memory
 from minideeplab.learn.network_file import build, is_deeplab
 
 # The options of the models: keyword of a builder -> what the command line calls it, the most it may be, and its help.
@@ -184,9 +186,12 @@ def run_bench(args: argparse.Namespace) -> int:
     with users_code(subject.name):
         own = own_options(subject.name, given(args))
         net = subject.net if ":" in subject.name else build(MODELS, subject.name, "cpu", **own)
-        measured = measure(net, *subject.shapes, runs=args.runs, threads=args.threads, machine=machine)
+        again = partial(measure, net, *subject.shapes, runs=args.runs, threads=args.threads, machine=machine)
+        measured, kept = again(), again().whole if keep_freed_memory() else None
     if not args.json:
-        print_table(measured.table(), args)
+        table = measured.table()
+        caption = f"{table.caption} The whole network with freed memory kept: {kept}." if kept else table.caption
+        print_table(Table(table.header, table.rows, caption), args)
         return 0
 
     def plain(value: Any) -> Any:
@@ -194,7 +199,7 @@ def run_bench(args: argparse.Namespace) -> int:
 
     kinds = [{key: plain(value) for key, value in row._asdict().items()} for row in measured.rows]
     peak = {"flops": plain(machine.flops), "bandwidth": plain(machine.bandwidth), "threads": machine.threads}
-    print_json(subject.facts() | {"time": plain(measured.whole), "roofline": peak, "kinds": kinds})
+    print_json(subject.facts() | {"time": plain(measured.whole), "time_kept": plain(kept), "roofline": peak, "kinds": kinds})
     return 0
 
 
@@ -217,8 +222,9 @@ def add_commands(commands: Commands) -> None:
     bench = add_command(
         commands, run_bench, "Time a model by kind of layer, against the roofline of this machine",
         "xception --size 299 --threads 1\ndeeplabv3plus-xception65 --size 513 --runs 5", about=about,
-        end=JSON_HELP.format(more="time, roofline (flops, bandwidth, threads) and kinds (kind, calls, macs, moved, seconds, "
-                                  "share, least).\nWhat is measured is an object of quartiles, unit and runs"),
+        end=JSON_HELP.format(more="time, time_kept (freed memory kept; glibc only), roofline (flops, bandwidth, threads)\n"
+                                  "and kinds (kind, calls, macs, moved, seconds, share, least). What is measured is an object\n"
+                                  "of quartiles, unit and runs"),
     )
     cost.add_argument("model", metavar="MODEL")
     side_by_side.add_argument("models", metavar="MODEL", nargs="+")

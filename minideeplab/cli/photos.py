@@ -10,7 +10,7 @@ from minideeplab.cli.arguments import Commands, add_command, check_output, note,
 from minideeplab.cli.costs import check_room, print_json
 from minideeplab.cost import profile
 from minideeplab.image import on_grid
-from minideeplab.inference import optimize_for_inference
+from minideeplab.inference import keep_freed_memory, optimize_for_inference
 from minideeplab.learn.network_file import fill, open_network
 from minideeplab.learn.photo import classify, fitted, label_picture, overlay, read_photo, segment, shares
 from minideeplab.learn.predict import SCALES
@@ -38,6 +38,7 @@ def ready(path: Path | None, height: int, width: int, *, segments: bool, **asked
         names = list(VOC)
     else:
         net, names = open_network(path, segments=segments, **asked)
+    keep_freed_memory()  # this process is the command's own
     report = profile(net, (1, 3, height, width))
     check_room(path.name if path else "the shipped network", 8 * report.params + 3 * report.peak_bytes)
     return optimize_for_inference(fill(net, path) if path else net), names

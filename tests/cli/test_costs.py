@@ -21,6 +21,7 @@ from minideeplab.cli.models import MODELS
 from minideeplab.cli.parser import parser
 from minideeplab.cost.report import CONVENTION
 from minideeplab.cost.timing import Roofline, Spread
+from minideeplab.inference import keep_freed_memory
 from minideeplab.learn.network_file import BACKBONES, build
 
 KEYS = ["model", "size", "params", "macs", "shares", "receptive_field", "peak_bytes"]
@@ -491,6 +492,13 @@ def test_bench_prints_no_time_without_its_spread(capsys, machine):
     assert re.search(r"^depthwise +1 +20,808 ", out, re.MULTILINE)
 
 
+def test_bench_shows_the_time_with_freed_memory_kept_where_it_can_be(capsys, machine, monkeypatch):
+    command, said = "bench separable --in 8 --out 8 --size 17 --runs 3 --threads 1", "with freed memory kept: "
+    for can in (True, False):
+        monkeypatch.setattr("minideeplab.cli.costs.keep_freed_memory", lambda can=can: can)
+        assert (said in answer(capsys, command)) == can
+
+
 def test_bench_times_the_backbone_for_phones(capsys, machine):
     out = answer(capsys, "bench mobilenet_v2 --size 65 --runs 3")
     assert re.search(r"^depthwise +17 ", out, re.MULTILINE)
@@ -498,7 +506,8 @@ def test_bench_times_the_backbone_for_phones(capsys, machine):
 
 def test_bench_in_json_has_quartiles_everywhere(capsys, machine):
     facts = json.loads(answer(capsys, "bench separable --in 8 --out 8 --size 17 --runs 3 --threads 1 --json"))
-    assert list(facts) == [*KEYS, "time", "roofline", "kinds"]
+    assert list(facts) == [*KEYS, "time", "time_kept", "roofline", "kinds"]
+    assert (facts["time_kept"] is None) == (not keep_freed_memory())
     assert [list(kind) for kind in facts["kinds"]] == [["kind", "calls", "macs", "moved", "seconds", "share", "least"]] * 2
     quantities = [facts["time"], facts["roofline"]["flops"], *(kind["seconds"] for kind in facts["kinds"])]
     assert all(set(q) == {"quartiles", "unit", "runs"} and len(q["quartiles"]) == 3 for q in quantities)
