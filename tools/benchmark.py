@@ -327,8 +327,8 @@ Written by `tools/benchmark.py`, which anyone can run (`make parity` builds its 
 {processor()}, {os.cpu_count()} cores of which one thread is used, allocator of {libc},
 Python {platform.python_version()}, {versions()}.
 
-Medians and quartiles of {rounds} rounds, all ways in turns. Below 1 is faster than what stands behind the slash. The bound is the
-network's multiply-accumulates at the rate of a {SIDE} x {SIDE} product in the same round. "Peer" is DeepLabV3+ of
+Medians and quartiles of {rounds} rounds, all ways in turns. Below 1 is faster than what stands behind the slash. The bound is
+the network's multiply-accumulates at the rate of a {SIDE} x {SIDE} product in the same round. "Peer" is DeepLabV3+ of
 segmentation-models-pytorch, and timm's Xception; "compiled" is `torch.compile` with frozen weights.
 
 {chr(10).join(sections)}
