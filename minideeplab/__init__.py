@@ -15,12 +15,15 @@ from minideeplab.blocks.extreme import (
 )
 from minideeplab.blocks.inception import Inception8, Inception17, Inception35, ReductionTo8, ReductionTo17
 from minideeplab.blocks.pyramid_pooling import PyramidPooling
+from minideeplab.blocks.refinement import ChainedResidualPooling, RefineNetBlock, ResidualConvUnit
 from minideeplab.blocks.separable import SeparableConv2d, SeparableConvBN, dense_kernel, separable_share, separable_terms
 from minideeplab.blocks.unpooling import UnpoolingDecoder, pool_and_remember
 from minideeplab.networks.aligned_xception import AlignedBlock, AlignedXception, xception41, xception65, xception71
 from minideeplab.networks.backbone import Backbone, Features, Pyramid
 from minideeplab.networks.classifier import Classifier
 from minideeplab.networks.deeplab import DeepLabV3, DeepLabV3Plus
+from minideeplab.networks.encoder_decoder import RefineNetHead, SegNetHead, UNetHead, UNetStep
+from minideeplab.networks.family import DeepLabV3Head, DeepLabV3PlusHead, FCNHead, PSPNetHead, Segmenter
 from minideeplab.networks.inception_v3 import InceptionV3
 from minideeplab.networks.mobilenet_v2 import InvertedResidual, MobileNetV2, mobilenet_v2
 from minideeplab.networks.pretrained import pretrained
@@ -33,13 +36,17 @@ __all__ = [
     "AlignedXception",
     "Backbone",
     "Bottleneck",
+    "ChainedResidualPooling",
     "Classifier",
     "ConvBN",
     "ConvBNReLU",
     "Decoder",
     "DeepLabV3",
+    "DeepLabV3Head",
     "DeepLabV3Plus",
+    "DeepLabV3PlusHead",
     "ExtremeInception",
+    "FCNHead",
     "Features",
     "ImagePooling",
     "Inception8",
@@ -48,17 +55,25 @@ __all__ = [
     "InceptionV3",
     "InvertedResidual",
     "MobileNetV2",
+    "PSPNetHead",
     "Pyramid",
     "PyramidPooling",
     "ReductionTo8",
     "ReductionTo17",
+    "RefineNetBlock",
+    "RefineNetHead",
     "ResNet",
+    "ResidualConvUnit",
     "SameConv2d",
     "SameMaxPool2d",
+    "SegNetHead",
     "SegmentedInception",
+    "Segmenter",
     "SeparableConv2d",
     "SeparableConvBN",
     "SimplifiedInception",
+    "UNetHead",
+    "UNetStep",
     "UnpoolingDecoder",
     "Xception",
     "XceptionBlock",

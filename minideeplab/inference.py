@@ -23,10 +23,11 @@ from minideeplab.checks import check_image, require_kind
 from minideeplab.geometry import same_padding_before
 
 PLAIN = {  # torch's layers that are served beside this library's own modules
-    nn.Sequential, nn.ModuleList, nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.MaxPool2d, nn.AvgPool2d,
+    nn.Sequential, nn.ModuleList, nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.MaxPool2d, nn.AvgPool2d,
     nn.AdaptiveAvgPool2d, nn.Upsample, nn.Dropout, nn.Flatten, nn.Linear, nn.Identity,
 }
 RECTIFIERS: dict[Any, Callable[[Tensor], Tensor]] = {nn.ReLU: F.relu, F.relu: F.relu, nn.ReLU6: F.relu6, F.relu6: F.relu6}
+UNPOOLING = {F.max_unpool2d, torch._C._nn.max_unpool2d}
 IN_ONEDNN: dict[Any, tuple[str, list[float]]] = {None: ("none", []), F.relu: ("relu", []), F.relu6: ("hardtanh", [0.0, 6.0])}
 
 
@@ -39,7 +40,8 @@ def optimize_for_inference(net: nn.Module, *, dtype: torch.dtype | None = None) 
 
     It serves what it can prove: this library's modules and the plain layers of torch in `PLAIN`, as they were written.
     TypeError for everything else (another class or a subclass, a replaced method, a hook), since a list of operations
-    cannot say what foreign code would have done: there use `torch.compile`. ValueError for weights on several devices.
+    cannot say what foreign code would have done: there use `torch.compile`. And for `SegNetHead`: in a flat part of an image
+    the last digit says which of four equal values is the maximum. ValueError for weights on several devices.
     """
     require_kind(nn.Module, net=net)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
@@ -287,6 +289,9 @@ def _fuse(net: fx.GraphModule, inside: torch.dtype | None) -> None:
 
     for node in net.graph.nodes:
         conv = called(node)
+        if conv in UNPOOLING:  # on flat images ResNet-101 and SegNet's head answered 2.4 standard deviations apart
+            what = "values go where maxima stood, and of nearly equal neighbors the last digit says which is the maximum"
+            raise TypeError(f"{node.name} has no fast path that answers the same ({what}): run the network itself")
         if conv is check_image:
             node.args = (node.args[0], inside)  # the number format inside is ours to choose
         elif type(conv) in (nn.Conv2d, SameConv2d) and conv.padding_mode == "zeros" and not isinstance(conv.padding, str):

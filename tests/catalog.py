@@ -19,17 +19,22 @@ from minideeplab.geometry import Step
 
 
 class Row(NamedTuple):
-    """How to make it, small; what it is then run on; and another value for every option (empty: seen in another row)."""
+    """How to make it, small; what it is then run on; and another value for every option (empty: seen in another row).
+
+    A head runs on a pyramid: its first argument is a backbone, which stands before it.
+    """
 
     subject: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
     shapes: Sequence[tuple[int, ...]] = ()
     choices: dict[str, Any] = {}  # noqa: RUF012  # never changed
     options: dict[str, Any] = {}  # noqa: RUF012  # with which it is made here
+    is_head: bool = False
 
     def make(self, **choice: Any) -> Any:
         """The module, or a function's answer."""
-        return self.subject(*self.arguments, **(self.options | choice))
+        made = self.subject(*self.arguments, **(self.options | choice))
+        return m.Segmenter(self.arguments[0], made, 3) if self.is_head else made
 
 
 SMALL, X, LOW, IMAGE = {"width": 1 / 64}, (2, 2, 5, 4), (2, 3, 7, 6), (2, 3, 33, 30)
@@ -83,6 +88,11 @@ BLOCKS = {
         {"channels": 4, "low_channels": 1, "refine": 1, "separable": False}, {"channels": 3, "low_channels": 2},
     ),
     "PyramidPooling": Row(m.PyramidPooling, (4,), [(2, 4, 5, 4)], {"bins": (1, 3)}, {"bins": (1, 2)}),
+    "ResidualConvUnit": Row(m.ResidualConvUnit, (2,), [X]),
+    "ChainedResidualPooling": Row(m.ChainedResidualPooling, (2,), [X], {"blocks": 3}),
+    "RefineNetBlock": Row(m.RefineNetBlock, ([2, 3],), [X, (2, 3, 3, 2)]),
+    "RefineNetBlock, one path": Row(m.RefineNetBlock, ([2],), [X]),
+    "UNetStep": Row(m.UNetStep, (3, 2, 4), [(2, 3, 3, 2), X]),
 }  # fmt: skip
 NETWORKS = {
     "InceptionV3": Row(m.InceptionV3, (), [(2, 3, 75, 75)], {"num_classes": 10}),
@@ -108,6 +118,24 @@ NETWORKS = {
         m.DeepLabV3, (m.mobilenet_v2(width=1 / 16), 3), [IMAGE], {"rates": (1,)}, {"channels": 4, "rates": ()}
     ),
     "DeepLabV3Plus on MobileNetV2": Row(m.DeepLabV3Plus, (m.mobilenet_v2(width=1 / 16), 3), [IMAGE], {}, {"channels": 4}),
+    "Segmenter": Row(m.Segmenter, (thin(), m.DeepLabV3Head(thin(), channels=4, rates=(1,)), 3), [IMAGE]),
+    "FCNHead": Row(m.FCNHead, (thin(),), [IMAGE], {"channels": 5, "maps": 3}, {"channels": 4}, is_head=True),
+    "FCNHead, FCN-8s": Row(m.FCNHead, (thin(),), [IMAGE], {}, {"channels": 4, "maps": 3}, is_head=True),
+    "UNetHead": Row(m.UNetHead, (thin(),), [IMAGE], {"channels": 3}, {"channels": 2}, is_head=True),
+    "SegNetHead": Row(m.SegNetHead, (thin(),), [IMAGE], {"channels": 3}, {"channels": 2}, is_head=True),
+    "PSPNetHead": Row(m.PSPNetHead, (thin(),), [IMAGE], {"channels": 3, "bins": (1, 3)}, {"channels": 4}, is_head=True),
+    "RefineNetHead": Row(m.RefineNetHead, (thin(),), [IMAGE], {"channels": 3}, {"channels": 2}, is_head=True),
+    "DeepLabV3Head": Row(
+        m.DeepLabV3Head, (thin(),), [IMAGE], {"rates": (1, 2), "channels": 8}, {"channels": 4}, is_head=True
+    ),
+    "DeepLabV3PlusHead": Row(
+        m.DeepLabV3PlusHead, (thin(),), [IMAGE],
+        {"rates": (1, 2), "channels": 8, "low_channels": 2}, {"channels": 4}, is_head=True,
+    ),
+    **{
+        f"{head.__name__} on {backbone.__name__}": Row(head, (backbone(width=1 / 64),), [IMAGE], {}, {"channels": 2}, True)
+        for head in (m.UNetHead, m.SegNetHead, m.RefineNetHead) for backbone in (m.resnet101, m.mobilenet_v2)
+    },
 }  # fmt: skip
 MODULES = BLOCKS | NETWORKS
 MAPS, KERNEL = integers(1, 2, 5, 5), integers(1, 2, 3, 3)

@@ -40,7 +40,16 @@ NETWORKS = {  # every architecture, every output stride, even and odd sizes, squ
         (2, 3, 64, 50),
     ),
     "PyramidPooling": (lambda: m.PyramidPooling(8), (1, 8, 12, 13)),
+    "FCN": (lambda: segmenter(m.FCNHead, m.xception41(width=1 / 16), maps=3), (1, 3, 65, 98)),
+    "U-Net": (lambda: segmenter(m.UNetHead, m.resnet101(width=1 / 16), channels=4), (1, 3, 65, 98)),
+    "PSPNet": (lambda: segmenter(m.PSPNetHead, m.mobilenet_v2(width=1 / 8, output_stride=8), channels=8), (1, 3, 64, 97)),
+    "RefineNet": (lambda: segmenter(m.RefineNetHead, m.mobilenet_v2(width=1 / 8), channels=4), (1, 3, 65, 98)),
+    "DeepLabV3+, a head": (lambda: segmenter(m.DeepLabV3PlusHead, m.xception41(width=1 / 16), channels=8), (1, 3, 65, 98)),
 }
+
+
+def segmenter(head, backbone: nn.Module, **options) -> nn.Module:
+    return m.Segmenter(backbone, head(backbone, **options), 5)
 
 
 def operations(net: nn.Module, x: torch.Tensor) -> set[str]:

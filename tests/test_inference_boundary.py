@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import minideeplab as m
+from minideeplab import inference
 from minideeplab.blocks.convolution import ConvBN
 from minideeplab.inference import optimize_for_inference
 
@@ -287,6 +288,20 @@ def test_weights_on_several_devices_are_refused():
 def test_a_block_whose_path_depends_on_its_input_is_refused():
     with pytest.raises(TypeError, match=r"UnpoolingDecoder is no fixed list of operations.*torch\.compile"):
         optimize_for_inference(m.UnpoolingDecoder([4, 4]))
+
+
+def test_places_of_maxima_hang_on_the_last_digit_and_segnets_head_is_refused(monkeypatch):
+    """A flat image: the four values of a window are equal but for rounding, and the fast path rounds otherwise."""
+    backbone, flat = m.resnet101(width=1 / 16), torch.full((1, 3, 129, 129), 0.3)
+    net = floats(m.Segmenter(backbone, m.SegNetHead(backbone, channels=8), 4))
+    with pytest.raises(TypeError, match=r"max_unpool2d.*answers the same.*last digit.*run the network itself"):
+        optimize_for_inference(net)
+    monkeypatch.setattr(inference, "UNPOOLING", set())
+    with torch.no_grad():
+        noise = torch.rand(1, 3, 33, 33)
+        assert_same_answer(optimize_for_inference(net)(noise), net(noise))  # no fault of the operation,
+        right = net(flat)
+        assert (net.double()(flat.double()) - right).abs().max() > 0.1 * right.std()  # of rounding, whoever rounds
 
 
 @pytest.mark.parametrize(

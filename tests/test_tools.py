@@ -21,6 +21,7 @@ def traced(net, x):
 
 
 def compiled(net, x):
+    torch.compiler.reset()  # it compiles a forward for so many networks and no more
     try:
         answer = torch.compile(net, dynamic=False, backend="eager", fullgraph=True)
         answer(x)
@@ -73,6 +74,8 @@ def test_every_network_gives_the_same_numbers_under_every_tool(network, tool):
     net, x, expected = network
     if tool in SLOW and len(list(net.modules())) > 200 and isinstance(net, m.AlignedXception | m.ResNet):
         pytest.skip("its class is in the table with fewer rows")
+    if tool == "autocast" and isinstance(getattr(net, "head", None), m.SegNetHead):
+        pytest.skip("of nearly equal neighbors another is the maximum: see tests/test_inference_boundary.py")
     use, tolerance = TOOLS[tool]
     with torch.no_grad():
         answers = maps(use(net, x)(x.contiguous(memory_format=torch.channels_last) if tool == "channels last" else x))

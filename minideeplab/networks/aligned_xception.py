@@ -107,14 +107,16 @@ class AlignedXception(nn.Module):
     def pyramid(self, x: Tensor) -> Pyramid:
         """The last map of every stride: what the second convolution of each strided module says, and at the end `high`."""
         check_image(x, next(self.parameters()).dtype)
-        maps, stride, x = dict[int, Tensor](), 2, self.root(x)
-        for row, block in enumerate([*self.entry_flow, *self.middle_flow, self.exit_flow[0]]):
+        maps: dict[int, Tensor] = {}
+        stride, x = 2, self.root(x)
+        module, first, second, third = self.exit_flow
+        for row, block in enumerate([*self.entry_flow, *self.middle_flow, module]):
             x, inner = block(x, tap=True)
             if row == self.tap:
                 low = inner
             if block.leaves:
                 maps[stride], stride = inner, 2 * stride
-        return Pyramid.of(low, maps | {stride: self.exit_flow[1:](x)})
+        return Pyramid.of(low, maps | {stride: third(second(first(x)))})
 
 
 def xception41(*, output_stride: int = 16, width: float = 1.0) -> AlignedXception:

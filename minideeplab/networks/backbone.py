@@ -28,12 +28,12 @@ class Pyramid(Features):
     def of(cls, low: Tensor, maps: Mapping[int, Tensor]) -> "Pyramid":
         """From the maps by stride, in any order; `high` is the coarsest."""
         pyramid = cls(low, maps[max(maps)])
-        pyramid.maps = dict(sorted(maps.items()))
+        pyramid.maps = {stride: maps[stride] for stride in sorted(maps)}
         return pyramid
 
 
 class Backbone(Protocol):
-    """What DeepLab asks of a backbone; those of this library also have `pyramid(x)`, and `channels` by stride."""
+    """What DeepLab asks of a backbone; those of this library are `PyramidBackbone`s."""
 
     low_channels: int
     high_channels: int
@@ -42,9 +42,18 @@ class Backbone(Protocol):
     def __call__(self, x: Tensor) -> Features: ...
 
 
-def check_backbone(backbone: Backbone) -> None:
+class PyramidBackbone(Backbone, Protocol):
+    """What most heads of `family` ask of one beyond that: the last map of every stride, and how many channels it has."""
+
+    channels: dict[int, int]
+    def pyramid(self, x: Tensor) -> Pyramid:
+        """From the finest stride to the output stride."""
+
+
+def check_backbone(backbone: Backbone, *, pyramid: bool = False) -> None:
     """Raise unless `backbone` is a module that says how many channels it hands over and at which stride."""
-    missing = [name for name in ("low_channels", "high_channels", "output_stride") if not hasattr(backbone, name)]
+    names = ("low_channels", "high_channels", "output_stride") + ("channels", "pyramid") * pyramid
+    missing = [name for name in names if not hasattr(backbone, name)]
     if not isinstance(backbone, nn.Module) or missing:
         got = f"{type(backbone).__name__} {f'without {missing}' if missing else 'which is no nn.Module'}"
         raise TypeError(f"a backbone is a module that returns Features, as xception65() does; got {got}")

@@ -84,7 +84,8 @@ class MobileNetV2(nn.Module):
     def pyramid(self, x: Tensor) -> Pyramid:
         """The last map of every stride; `low` is the last of stride 4 unless strides behind it were traded."""
         check_image(x, next(self.parameters()).dtype)
-        maps, stride, x = dict[int, Tensor](), 2, self.root(x)
+        maps: dict[int, Tensor] = {}
+        stride, x = 2, self.root(x)
         for number, row in enumerate(self.rows):
             if row[0].stride > 1:  # type: ignore[index]
                 maps[stride], stride = x, 2 * stride

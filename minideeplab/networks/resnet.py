@@ -98,8 +98,9 @@ class ResNet(nn.Module):
     def pyramid(self, x: Tensor) -> Pyramid:
         """The last map of every stride: the root's before its pool, DeepLab's `low`, and the map before each later stride."""
         check_image(x, next(self.parameters()).dtype)
-        maps, stride = {2: self.root[:-1](x)}, 4
-        x = self.root[-1](maps[2])
+        first, second, third, pool = self.root
+        maps, stride = {2: third(second(first(x)))}, 4
+        x = pool(maps[2])
         for number, unit in enumerate(self._units()):
             if unit.stride > 1:
                 maps[stride], stride = x, 2 * stride
