@@ -31,7 +31,7 @@ def confusion(drawn: Tensor, truth: Tensor, num_classes: int, *, ignore: int = V
             raise TypeError(f"{name} must be a tensor of integers, got {kind}{hint}")
     if drawn.shape != truth.shape:
         raise ValueError(f"drawn and truth must be of one shape, got {tuple(drawn.shape)} and {tuple(truth.shape)}")
-    truth = truth.long()  # 255 does not fit into int8
+    truth = truth.long()  # in uint8, 19 * 21 would wrap around
     counted = truth != ignore
     pairs = {"drawn": drawn.long()[counted], "truth": truth[counted]}
     for name, labels in pairs.items():

@@ -89,7 +89,9 @@ def test_half_of_the_views_are_mirrored_left_to_right_image_and_labels_alike():
 def test_not_to_mirror_leaves_scale_and_place_as_they_were():
     sample = noise(30, 30)
     for seed in range(20):
-        with_, without = augment(sample, 17, numbers(seed)), augment(sample, 17, numbers(seed), flip=False)
+        one, other = numbers(seed), numbers(seed)
+        with_, without = augment(sample, 17, one), augment(sample, 17, other, flip=False)
+        assert torch.equal(one.get_state(), other.get_state())  # the next view is the same one, too
         assert torch.equal(with_.labels, without.labels) or torch.equal(with_.labels.flip(1), without.labels)
 
 

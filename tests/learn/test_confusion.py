@@ -78,6 +78,7 @@ def test_iou_is_jaccard_s_index_of_two_sets_of_pixels(maps):
 def test_the_number_format_of_labels_changes_nothing(maps, dtype):
     drawn, truth, kinds = maps
     assert torch.equal(confusion(drawn.to(dtype), truth.to(dtype), kinds), confusion(drawn, truth, kinds))
+    assert confusion(torch.tensor([[18]], dtype=dtype), torch.tensor([[19]], dtype=dtype), 21)[19, 18] == 1  # 19 * 21 > 255
 
 
 def test_matrices_of_images_add_up_to_that_of_the_set_and_scores_do_not():

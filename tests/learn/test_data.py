@@ -297,8 +297,8 @@ DAMAGED = {
         r"Class/2007_b\.png and .*Images/2007_b\.png must be of one size, got 8 x 6 and 9 x 6 pixels",
     ),
     "a label outside": (
-        lambda r: label_picture(labels(most=8)).save(r / "SegmentationClass/2007_b.png"),
-        r"Class/2007_b\.png holds label 7: the 3 classes are 0 to 2, and 255 is void",
+        lambda r: label_picture(labels(most=4)).save(r / "SegmentationClass/2007_b.png"),
+        r"Class/2007_b\.png holds label 3: the 3 classes are 0 to 2, and 255 is void",
     ),
     "a mask in colors": (
         lambda r: label_picture(labels()).convert("RGB").save(r / "SegmentationClass/2007_b.png"),
