@@ -16,7 +16,9 @@ from minideeplab.learn.data import Sample
 class Data(Protocol):
     """Samples by number, and the names of their classes: `Shapes`, `SegmentationFolder`, or one's own."""
 
-    classes: Sequence[str]
+    @property
+    def classes(self) -> Sequence[str]:
+        """Their names, in the order of the labels."""
 
     def __len__(self) -> int: ...
 

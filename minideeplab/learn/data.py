@@ -58,9 +58,9 @@ class SegmentationFolder:
     classes: tuple[str, ...] = ()
 
     def __init__(self, root: str | Path, split: str, *, num_classes: int | None = None) -> None:
-        from PIL import Image
+        from minideeplab.learn.photo import pillow
 
-        self.root, self.open = Path(root), Image.open
+        self.root, self.open = Path(root), pillow("Image").open
         self.names = (self.root / f"ImageSets/Segmentation/{split}.txt").read_text().split()
         text = self.root / "classes.txt"
         self.classes = tuple(text.read_text().split()) if text.exists() else tuple(map(str, range(num_classes or 21)))

@@ -51,9 +51,9 @@ def stop_requests() -> Iterator[list[int]]:
 
     try:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                before[number] = signal.getsignal(number)
-                signal.signal(number, note)
+            for asking in (signal.SIGINT, signal.SIGTERM):
+                before[asking] = signal.getsignal(asking)
+                signal.signal(asking, note)
         yield asked
         if asked:  # after the last step
             raise leaving(asked[0])

@@ -11,26 +11,27 @@ from minideeplab.learn.start import Start, data_of
 from minideeplab.learn.train import train
 
 RATE, AUTHORS_RATE = 0.1, 0.007  # from fresh weights, and from weights that know something (Chen 2017, section 4.1)
-SIZE, AUTHORS_SIZE = 65, 513
+SIZE, AUTHORS_SIZE = 65, 513  # pixels a side of a crop, of shapes and of photos
+BATCH, AUTHORS_BATCH = 8, 16
 
 
 def run(
-    begin: Start, root: Path | None, out: Path, *, steps: int, batch: int, size: int | None = None, rate: float | None = None,
-    seed: int = 0, resume: bool = False, frozen: tuple[str, ...] = (), freeze_norm: bool = False,
+    begin: Start, root: Path | None, out: Path, *, steps: int, batch: int | None = None, size: int | None = None,
+    rate: float | None = None, seed: int = 0, resume: bool = False, frozen: tuple[str, ...] = (), freeze_norm: bool = False,
 ) -> tuple[Scores | None, dict[str, Any]]:
     """Train what `start` made, measure it on the split "val" and leave everything in the folder `out`; scores and facts.
 
     Without `root` it learns shapes as they are, else photos that are scaled, cut and mirrored. None for scores in all
-    processes but the first. `size` and `rate` have the authors' values for photos and for loaded weights.
+    processes but the first. `batch` and `size` have the authors' values for photos, `rate` for loaded weights.
     """
     clock, data, held_out = monotonic(), data_of(root, "train", seed=seed), data_of(root, "val")
     params = sum(value.numel() for value in begin.net.parameters())
     description = f"{type(begin.net).__name__}, {len(data.classes)} classes, {params:,} parameters"
     labels = "\n".join(data.classes)
     losses = train(
-        begin.net.to(device()), data, steps=steps, batch=batch, size=size or (AUTHORS_SIZE if root else SIZE),
-        rate=rate or (AUTHORS_RATE if begin.source else RATE), seed=seed, out=out, resume=resume, frozen=frozen,
-        freeze_norm=freeze_norm, scales=(0.5, 2.0) if root else (1.0, 1.0),
+        begin.net.to(device()), data, steps=steps, batch=batch or (AUTHORS_BATCH if root else BATCH),
+        size=size or (AUTHORS_SIZE if root else SIZE), rate=(AUTHORS_RATE if begin.source else RATE) if rate is None else rate,
+        seed=seed, out=out, resume=resume, frozen=frozen, freeze_norm=freeze_norm, scales=(0.5, 2.0) if root else (1.0, 1.0),
         workers=min(8, os.cpu_count() or 1) if device().type == "cuda" else 0,
         about={"minideeplab": description, "source": "train", "labels": labels, "network": begin.network},
     )

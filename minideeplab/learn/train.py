@@ -26,7 +26,7 @@ from minideeplab.learn.data import VOID
 from minideeplab.learn.processes import leaving, processes, stop_requests
 from minideeplab.weights.replacement import replace_whole
 
-LARGEST_SIZE, MOST_STEPS, MOST_PIXELS = 4096, 10**7, 2**26  # of a crop, of a run, of a batch: 800 MB of RGB
+LARGEST_SIZE, MOST_STEPS, MOST_PIXELS = 4096, 10**6, 2**26  # of a crop, of a run, of a batch: 800 MB of RGB
 NORMS = nn.modules.batchnorm._BatchNorm  # of any dimension, synchronized or not
 
 
@@ -51,7 +51,7 @@ def parameter_groups(net: nn.Module, weight_decay: float = 4e-5) -> list[dict[st
     """
     decaying, others = list[nn.Parameter](), list[nn.Parameter]()
     for part in net.modules():
-        mixes = isinstance(part, nn.Linear) or (isinstance(part, nn.Conv2d) and not 1 < part.groups == part.in_channels)
+        mixes = isinstance(part, nn.Linear) or (isinstance(part, nn.Conv2d) and not part.groups == part.in_channels > 1)
         for name, value in part.named_parameters(recurse=False):
             if value.requires_grad:
                 (decaying if mixes and name == "weight" else others).append(value)
@@ -67,8 +67,7 @@ def loss(logits: Tensor, labels: Tensor, counted: Tensor | None = None) -> Tenso
     if largest >= classes or labels.min() < 0:
         raise ValueError(f"labels are from 0 to {classes - 1} or {VOID}, got {int(labels.min())} to {largest}")
     total = F.cross_entropy(logits.float(), labels, ignore_index=VOID, reduction="sum")
-    counted = labels.ne(VOID).sum() if counted is None else counted
-    return total / counted.clamp(min=1)
+    return total / (labels.ne(VOID).sum().clamp(min=1) if counted is None else counted)
 
 
 def freeze_norms(net: nn.Module) -> None:
@@ -113,7 +112,7 @@ def train(
         if batch % ranks:
             raise ValueError(f"{ranks} processes cannot share a batch of {batch} evenly: make it a multiple of {ranks}")
         if ranks > 1 and device.type == "cuda":
-            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
         net.train()
         for name in frozen:
             freeze(net.get_submodule(name))
@@ -163,9 +162,9 @@ def learn(
         group["lr"] = rate
     with torch.autocast(images.device.type, torch.bfloat16, enabled=images.device.type == "cuda"):
         logits = model(images)
-    value = loss(logits, labels, counted / ranks)
+    value = loss(logits, labels, counted.clamp(min=1) / ranks)
     optimizer.zero_grad()
-    value.backward()
+    value.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     if ranks > 1:
         torch.distributed.all_reduce(value := value.detach() / ranks)
