@@ -27,12 +27,13 @@ FLOORS = [
 LADDER = ["convolution", "inception", "extreme", "separable", "atrous", "aspp", "decoder"]  # the order of learning
 NO_NETWORK = {"cost", "weights", "inference"}  # they take any module
 HEAVY = {  # optional packages, and the rooms that may name them
-    "matplotlib": {"course.plot", "course.boxes", "course.schematic", "course.lesson"},  # lesson: the name of a type only
+    # lesson: the name of a type only
+    "matplotlib": {"course.plot", "course.boxes", "course.curves", "course.schematic", "course.lesson"},
     "ipywidgets": {"course.explorer"},
     "IPython": {"course.lesson"},
     "PIL": {"learn.photo"},
     "h5py": {"weights"},
-    "tqdm": {"cost.timing"},
+    "tqdm": {"cost.timing", "learn.train"},
 }
 LONGEST, TABLES = 300, {"cost/published.py"}
 BUDGETS = {"blocks and networks": 1750, "a figure": 150}

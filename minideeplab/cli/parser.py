@@ -8,10 +8,10 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from minideeplab.cli import costs, files, photos
+from minideeplab.cli import costs, files, photos, training
 from minideeplab.cli.arguments import note, one_line
 
-ABOUT = """What a block or a network costs, how long it takes, and what it says about a photo.
+ABOUT = """What a block or a network costs, how long it takes, what it says about a photo, and how it learns.
 
 Results go to standard output, messages to standard error. Exit status: 0 done, 1 the run failed, 2 the input was bad,
 130 interrupted."""
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     top: argparse.ArgumentParser = Parser(prog="minideeplab", description=ABOUT, epilog=EXAMPLES, formatter_class=style)
     top.add_argument("--version", action="version", version=f"minideeplab {release}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for family in (costs, files, photos):
+    for family in (costs, files, photos, training):
         family.add_commands(commands)
     return top
 

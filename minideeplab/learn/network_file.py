@@ -67,7 +67,9 @@ BACKBONES: dict[str, Callable[..., Any]] = {
     "resnet50": partial(ResNet, [3, 4, 6, 3]), "resnet101": resnet101, "mobilenet_v2": mobilenet_v2,
 }
 CLASSIFIERS = {name: make for name, make in BACKBONES.items() if name != "mobilenet_v2"}  # its own has one layer more
+SMALL = partial(ResNet, [3, 1, 1, 1], multi_grid=(1,))  # six bottlenecks: few layers, each of them quick on a CPU
 BODY = {"output_stride": 16, "width": 1.0}
+TOY = {"width": 0.1, "channels": 32, "rates": (1, 2)}  # of the network that learns in a minute: files name it in their header
 V3 = BODY | {"classes": 21, "dense": False, "channels": 256, "rates": None}
 
 NETWORKS = {
@@ -81,6 +83,8 @@ NETWORKS = {
        for name, make in BACKBONES.items()},
     **{f"deeplabv3plus-{name}": Model(513, partial(deeplab, DeepLabV3Plus, make), V3 | {"low_channels": 48, "refine": 2}
                                       | grid(name, 1, 2, 4)) for name, make in BACKBONES.items()},
+    "deeplabv3-small":     Model(65, partial(deeplab, DeepLabV3, SMALL), V3 | TOY),
+    "deeplabv3plus-small": Model(65, partial(deeplab, DeepLabV3Plus, SMALL), V3 | TOY | {"low_channels": 8, "refine": 2}),
 }
 
 

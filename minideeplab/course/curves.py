@@ -1,0 +1,45 @@
+"""How a network learned, in one picture: the loss of every step, and what came of it for each class."""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+
+from matplotlib.figure import Figure
+
+from minideeplab.course.plot import BOTH, FONT, INK, NEITHER
+
+WINDOW = 50  # steps that the smooth line averages, at most
+
+
+def learning(losses: Sequence[float], classes: Mapping[str, float | None], *, miou: float) -> tuple[Figure, list[float]]:
+    """The losses by step with their running mean, and beside them each class's IoU as bars, with a line at the mean.
+
+    Also returns the running mean: at each step over the last steps, at most 50, a tenth of all in a short run. ValueError
+    for no loss, and for one that is not finite.
+    """
+    if not losses or not all(map(isfinite, losses)):
+        raise ValueError(f"expected finite losses, got {[loss for loss in losses if not isfinite(loss)][:1] or 'none'}")
+    window = max(1, min(WINDOW, len(losses) // 10))
+    sums = [0.0]
+    for loss in losses:
+        sums.append(sums[-1] + loss)
+    means = [(sums[k] - sums[max(0, k - window)]) / min(k, window) for k in range(1, len(sums))]
+    figure = Figure(figsize=(9.0, max(3.4, 0.3 * len(classes) + 1.2)), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    steps = range(1, len(losses) + 1)
+    left.plot(steps, losses, color=NEITHER, linewidth=0.8, alpha=0.6)
+    left.plot(steps, means, color=INK, linewidth=2)
+    left.set_xlabel("steps", fontsize=FONT)
+    left.set_ylabel("loss", fontsize=FONT)
+    left.set_ylim(bottom=0)
+    for y, share in enumerate(classes.values()):
+        right.barh(y, share or 0, color=BOTH)
+        right.text(share or 0, y, " none" if share is None else f" {share:.2f}", va="center", fontsize=FONT - 2)
+    right.axvline(miou, color=INK, linestyle="--")
+    right.set_title(f"mIoU {miou:.3f}", fontsize=FONT)
+    right.set_yticks(range(len(classes)), list(classes), fontsize=FONT - 2)
+    right.set(xlim=(0, 1.15))
+    right.set_xlabel("IoU", fontsize=FONT)
+    right.invert_yaxis()
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, means

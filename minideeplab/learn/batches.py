@@ -1,0 +1,56 @@
+"""Which images a step of a training sees, and how they are cut: a pure function of the seed and the step."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from minideeplab.learn.augment import augment
+from minideeplab.learn.data import Sample
+
+
+class Data(Protocol):
+    """Samples by number, and the names of their classes: `Shapes`, `SegmentationFolder`, or one's own."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Their names, in the order of the labels."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+def generator(*numbers: int) -> torch.Generator:
+    """Random numbers that are a pure function of whole numbers, at least 0."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
+
+
+@lru_cache(maxsize=2)
+def order(count: int, seed: int, epoch: int) -> Tensor:
+    """In which order an epoch sees the images, each once."""
+    return torch.randperm(count, generator=generator(seed, 0, epoch))
+
+
+class Batches(Dataset[tuple[Tensor, Tensor]]):
+    """By step what one of `ranks` processes sees: images (N / ranks, 3, size, size) and labels (N / ranks, size, size)."""
+
+    def __init__(
+        self, data: Data, *, batch: int, size: int, seed: int, scales: tuple[float, float], rank: int = 0, ranks: int = 1,
+    ) -> None:
+        self.data, self.batch, self.size, self.seed, self.scales = data, batch, size, seed, scales
+        self.rank, self.ranks = rank, ranks
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        images, labels = zip(*map(self.draw, range(step * self.batch + self.rank, (step + 1) * self.batch, self.ranks)))
+        return torch.stack(images), torch.stack(labels)
+
+    def draw(self, number: int) -> Sample:
+        """The sample that this run sees as its `number`th, scaled, cut and perhaps mirrored."""
+        epoch, place = divmod(number, len(self.data))
+        sample = self.data[int(order(len(self.data), self.seed, epoch)[place])]
+        return augment(sample, self.size, generator(self.seed, 1, number), scales=self.scales)

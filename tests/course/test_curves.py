@@ -1,0 +1,34 @@
+"""The picture of a training draws the losses and the IoUs that it is given, and returns the running mean that it draws."""
+
+from math import inf, nan
+
+import pytest
+
+from minideeplab.course.curves import learning
+
+
+def test_the_running_mean_is_drawn_over_the_losses():
+    losses = [float(k % 7) for k in range(200)]
+    figure, means = learning(losses, {"sky": 0.5, "cow": None}, miou=0.5)
+    left, right = figure.axes
+    raw, smooth = (list(line.get_ydata()) for line in left.lines)
+    assert raw == losses
+    assert smooth == means
+    assert means[:2] == [losses[0], sum(losses[:2]) / 2]
+    assert means[-1] == pytest.approx(sum(losses[-20:]) / 20)
+    assert means[-1] != pytest.approx(sum(losses) / 200)
+    assert [text.get_text() for text in right.texts] == [" 0.50", " none"]
+    assert [label.get_text() for label in right.get_yticklabels()] == ["sky", "cow"]
+    assert right.get_title() == "mIoU 0.500"
+    assert right.lines[0].get_xdata()[0] == 0.5
+
+
+def test_a_single_step_can_be_drawn_and_a_long_run_averages_fifty():
+    assert learning([2.0], {"a": 1.0}, miou=1.0)[1] == [2.0]
+    assert learning([0.0] * 950 + [1.0] * 50, {"a": 1.0}, miou=1.0)[1][-1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("losses", [[], [1.0, nan], [inf]])
+def test_what_cannot_be_drawn_is_refused(losses):
+    with pytest.raises(ValueError, match="expected finite losses, got"):
+        learning(losses, {"a": 1.0}, miou=1.0)
