@@ -43,3 +43,25 @@ def learning(losses: Sequence[float], classes: Mapping[str, float | None], *, mi
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure, means
+
+
+def intervals(rows: Sequence[tuple[str, float, float, float]]) -> tuple[Figure, dict[str, int]]:
+    """Differences as dots with their intervals, one a line, and a line at zero: (label, mean, low, high) each.
+
+    Also returns how many lie right of zero, left of it, and across. ValueError for none, and for what is not finite.
+    """
+    if not rows or not all(isfinite(value) for _, *values in rows for value in values):
+        raise ValueError(f"expected rows of a label and three finite numbers, got {list(rows)[:1] or 'none'}")
+    sides = ["right" if low > 0 else "left" if high < 0 else "across" for _, _, low, high in rows]
+    figure = Figure(figsize=(10.0, 0.3 * len(rows) + 1.0), layout="constrained")
+    axes = figure.subplots()
+    for y, ((_, mean, low, high), side) in enumerate(zip(rows, sides, strict=True)):
+        color, marker = (NEITHER, "o") if side == "across" else (INK, "o" if side == "right" else "X")
+        axes.plot([low, high], [y, y], color=color, linewidth=2.5)
+        axes.plot(mean, y, marker, color=color, markersize=7)
+    axes.axvline(0, color=INK, linewidth=1, linestyle="--")
+    axes.set_yticks(range(len(rows)), [label for label, *_ in rows], fontsize=FONT - 3)
+    axes.set_xlabel("difference and its 95 % interval: right of the line is what was claimed", fontsize=FONT)
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, {side: sides.count(side) for side in ("right", "left", "across")}

@@ -121,3 +121,13 @@ def test_a_unit_rectifies_the_sum_and_skips_pixels_where_channels_agree():
 
 def test_batch_norms_eps_is_that_of_the_release():
     assert {m.eps for m in resnet101(width=THIN).modules() if isinstance(m, nn.BatchNorm2d)} == {1e-5}
+
+
+@pytest.mark.parametrize("units", [[3, 1, 1, 1], [3, 1, 2, 1], [3, 2, 1, 1], [3, 4, 6, 3]])
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+def test_the_maps_of_the_pyramid_have_the_channels_that_the_backbone_names(units, output_stride):
+    """A stage of one unit strides in its first: the map before it is still as wide as the stage before."""
+    net = ResNet(units, multi_grid=(1,) * units[3], output_stride=output_stride, width=1 / 16).eval()
+    with torch.no_grad():
+        maps = net.pyramid(torch.rand(1, 3, 65, 65)).maps
+    assert {stride: x.shape[1] for stride, x in maps.items()} == net.channels

@@ -1,0 +1,84 @@
+"""docs/experiments.md and its picture from docs/results/*.csv: python tools/results.py
+
+The rows are written by `python -m minideeplab experiment NAME`; nothing is computed here but means, intervals and verdicts.
+"""
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from minideeplab.course.curves import intervals
+from minideeplab.learn.ablations import EXPERIMENTS, HELD, SIZE
+from minideeplab.learn.experiments import BATCH, Verdict, read, verdicts
+
+ROOT = Path(__file__).parents[1]
+FOLDER, PAGE, PICTURE = ROOT / "docs" / "results", ROOT / "docs" / "experiments.md", ROOT / "docs" / "experiments.png"
+MEASURES = {"miou": "mIoU", "trimap1": "mIoU within 1 pixel of a boundary", "share": "share", "mean_loss": "mean loss"}
+HEAD = """# The papers' ablations, in small
+
+Every claim here was asked of networks of 0.05 to 0.3 million parameters, trained for some hundred steps of {batch} pictures of
+{size} x {size} pixels (`minideeplab.learn.data.Shapes`: discs, rods, boxes), and measured on {held} others. A verdict follows a
+rule that was written before the runs: *reproduced in trend* where the 95 % interval of the paired differences over the seeds lies
+on the claimed side of zero, *contradicted* where it lies on the other, *undecided* where it holds zero; that one is as good as
+another is reproduced where the interval lies within the margin named. Such networks and pictures can show that an effect exists
+where they are; they cannot say how large it is on PASCAL VOC, and an effect that needs depth, data or long training does not show.
+
+`python -m minideeplab experiment NAME` runs one of them, `tools/results.py` wrote this page from `docs/results/`.
+
+![{alt}](experiments.png)
+"""
+
+
+def main() -> int:
+    parts, judged = [], list[tuple[str, Verdict]]()
+    for name, experiment in EXPERIMENTS.items():
+        rows = read(FOLDER / f"{name}.csv")
+        if not rows:
+            continue
+        found = list(verdicts(name, rows))
+        judged += [(name, verdict) for verdict in found]
+        lines = [f"| {verdict.claim.text()} | {verdict.mean:+.3f} ({verdict.low:+.3f} to {verdict.high:+.3f}) | "
+                 f"{verdict.word}{' in trend' if verdict.word == 'reproduced' else ''} |" for verdict in found]
+        parts.append("\n".join([
+            f"\n## {name}: {experiment.question}\n", f"Source: {experiment.source}. {provenance(rows)}\n", arms(rows), "",
+            "| claim | mean difference (95 % interval) | verdict |", "|---|--:|---|", *lines, "",
+        ]))
+    if not parts:
+        print(f"{FOLDER} holds no results: run python -m minideeplab experiment NAME", file=sys.stderr)
+        return 1
+    counts = {word: sum(verdict.word == word for _, verdict in judged) for word in ("reproduced", "undecided", "contradicted")}
+    counted = ", ".join(f"{count} {word}" for word, count in counts.items())
+    alt = f"Of {len(judged)} claims {counted}: the mean difference of each and its interval"
+    points = [(f"{name}: {verdict.claim.text()}", verdict.mean, verdict.low, verdict.high) for name, verdict in judged]
+    figure, _ = intervals(points)
+    figure.savefig(PICTURE, dpi=110)
+    PAGE.write_text(HEAD.format(batch=BATCH, size=SIZE, held=HELD, alt=alt) + "".join(parts), encoding="utf-8")
+    return 0
+
+
+def provenance(rows: Sequence[Mapping[str, str]]) -> str:
+    def known(column: str) -> str:
+        return ", ".join(sorted({row[column] for row in rows}))
+
+    return f"{known('steps')} steps; commit {known('commit')}, {known('date')}, {known('hardware')}."
+
+
+def arms(rows: Sequence[Mapping[str, str]]) -> str:
+    """A line an arm: its size, and the mean of each measure with the smallest and the largest of its seeds."""
+    shown = [measure for measure in MEASURES if any(row[measure] for row in rows)]
+    lines = [f"| arm | seeds | parameters | MACs | {' | '.join(MEASURES[measure] for measure in shown)} |",
+             "|---|--:|--:|--:|" + "--:|" * len(shown)]
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        mine = [row for row in rows if row["arm"] == arm]
+        cells = []
+        for measure in shown:
+            values = [float(row[measure]) for row in mine if row[measure]]
+            cells.append(f"{statistics.fmean(values):.3f} ({min(values):.3f} to {max(values):.3f})" if values else "")
+        size = f"{int(mine[0]['params']):,} | {int(mine[0]['macs']):,}"
+        lines.append(f"| {arm.strip(', ') or 'as trained'} | {len(mine)} | {size} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
