@@ -104,9 +104,8 @@ class FastPath(nn.Module):
     Channels last: a 1 x 1 convolution multiplies a matrix by the channels of one pixel. Stored in the order N, H, W, C
     these lie side by side and nothing has to be rearranged. The axes keep their names, only the strides change.
 
-    Batches in pieces: a network sees each image by itself, so a batch may be cut wherever it likes. 8 x 299 x 299 pixels
-    make maps of 89 MB in Xception, which the C library hands back to the system and has to fault in again, page by page; of
-    two images at a time the maps have 22 MB, and it keeps them. The answers are the same, to rounding.
+    Batches in pieces: a network sees each image by itself, so a batch may be cut anywhere. 8 x 299 x 299 pixels make maps of
+    89 MB in Xception, which the C library hands back and faults in again, page by page; those of two images it keeps.
     """
 
     kept = 2**25  # bytes, beyond which glibc's malloc keeps no freed block: M_MMAP_THRESHOLD grows up to there, man mallopt
@@ -140,18 +139,17 @@ class FastPath(nn.Module):
         with torch.no_grad():
             inputs, named = tree_map(enter, inputs), tree_map(enter, named)
             alone = len(inputs) == 1 and not named and isinstance(inputs[0], Tensor) and inputs[0].dim() == 4
-            whole = self._look(inputs[0]) if alone and self.separate and self.in_pieces else self.net(*inputs, **named)
-            return tree_map(leave, whole)
+            in_pieces = alone and self.separate and self.in_pieces
+            return tree_map(leave, self._look(inputs[0]) if in_pieces else self.net(*inputs, **named))
 
     def _look(self, x: Tensor) -> Any:
         """The whole batch the first time, when it may be refused and its maps are measured, from then on in equal pieces."""
-        key = x.shape, x.dtype, x.device
-        if self.pieces.get(key, len(x)) < len(x):
-            return tree_map(lambda *parts: torch.cat(parts), *map(self.net, x.chunk(len(x) // self.pieces[key])))
+        key, count = (x.shape, x.dtype, x.device), len(x)
+        if self.pieces.get(key, count) < count:
+            return tree_map(lambda *parts: torch.cat(parts), *map(self.net, x.chunk(count // self.pieces[key])))
         answer = self.net(x)
         largest = max((part.made for part in self.net.modules() if isinstance(part, FastConv2d)), default=0)
-        fitting = [n for n in range(1, len(x) + 1) if len(x) % n == 0 and n * largest <= self.kept * len(x)]
-        self.pieces[key] = max(fitting, default=1)
+        self.pieces[key] = max(n for n in range(1, count + 1) if not count % n and (n == 1 or n * largest <= count * self.kept))
         return answer
 
 
@@ -245,12 +243,9 @@ class FastConv2d(nn.Module):
 
 
 def _sees_each_image_by_itself(net: nn.Module) -> bool:
-    """Whether nothing in this network of the library, known part by part, mixes the images of a batch."""
-    def mixes(part: nn.Module) -> bool:
-        of_the_batch = isinstance(part, nn.BatchNorm2d) and part.running_mean is None
-        return of_the_batch or (isinstance(part, nn.Flatten) and part.start_dim != 1)
-
-    return type(net).__module__.startswith("minideeplab.networks.") and not any(map(mixes, net.modules()))
+    """Whether this is a network of the library without batch norm of the batch or `nn.Flatten` over images."""
+    mixing = any(getattr(part, "running_mean", part) is None or getattr(part, "start_dim", 1) != 1 for part in net.modules())
+    return type(net).__module__.startswith("minideeplab.networks.") and not mixing
 
 
 def _two(value: Any) -> tuple[int, ...]:

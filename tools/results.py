@@ -19,10 +19,10 @@ HEAD = """# The papers' ablations, in small
 
 Every claim here was asked of networks of 0.05 to 0.3 million parameters, trained for some hundred steps of {batch} pictures of
 {size} x {size} pixels (`minideeplab.learn.data.Shapes`: discs, rods, boxes), and measured on {held} others. A verdict follows a
-rule that was written before the runs: *reproduced in trend* where the 95 % interval of the paired differences over the seeds lies
-on the claimed side of zero, *contradicted* where it lies on the other, *undecided* where it holds zero; that one is as good as
-another is reproduced where the interval lies within the margin named. Such networks and pictures can show that an effect exists
-where they are; they cannot say how large it is on PASCAL VOC, and an effect that needs depth, data or long training does not show.
+rule that was written before the runs: *reproduced in trend* where the 95 % interval of the paired differences over the seeds
+lies on the claimed side of zero, *contradicted* where it lies on the other, *undecided* where it holds zero; that one is as
+good as another is reproduced where the interval lies within the margin named. Such networks and pictures can show that an
+effect exists where they are; they cannot say how large it is on PASCAL VOC, and what needs depth, data or time does not show.
 
 `python -m minideeplab experiment NAME` runs one of them, `tools/results.py` wrote this page from `docs/results/`.
 
@@ -38,12 +38,25 @@ def main() -> int:
             continue
         found = list(verdicts(name, rows))
         judged += [(name, verdict) for verdict in found]
-        lines = [f"| {verdict.claim.text()} | {verdict.mean:+.3f} ({verdict.low:+.3f} to {verdict.high:+.3f}) | "
-                 f"{verdict.word}{' in trend' if verdict.word == 'reproduced' else ''} |" for verdict in found]
-        parts.append("\n".join([
-            f"\n## {name}: {experiment.question}\n", f"Source: {experiment.source}. {provenance(rows)}\n", arms(rows), "",
-            "| claim | mean difference (95 % interval) | verdict |", "|---|--:|---|", *lines, "",
-        ]))
+        lines = [
+            f"| {verdict.claim.text()} | {verdict.mean:+.3f} ({verdict.low:+.3f} to {verdict.high:+.3f}) | "
+            f"{verdict.word}{' in trend' if verdict.word == 'reproduced' else ''} |"
+            for verdict in found
+        ]
+        parts.append(
+            "\n".join(
+                [
+                    f"\n## {name}: {experiment.question}\n",
+                    f"Source: {experiment.source}. {provenance(rows)}\n",
+                    arms(rows),
+                    "",
+                    "| claim | mean difference (95 % interval) | verdict |",
+                    "|---|--:|---|",
+                    *lines,
+                    "",
+                ]
+            )
+        )
     if not parts:
         print(f"{FOLDER} holds no results: run python -m minideeplab experiment NAME", file=sys.stderr)
         return 1
@@ -67,8 +80,10 @@ def provenance(rows: Sequence[Mapping[str, str]]) -> str:
 def arms(rows: Sequence[Mapping[str, str]]) -> str:
     """A line an arm: its size, and the mean of each measure with the smallest and the largest of its seeds."""
     shown = [measure for measure in MEASURES if any(row[measure] for row in rows)]
-    lines = [f"| arm | seeds | parameters | MACs | {' | '.join(MEASURES[measure] for measure in shown)} |",
-             "|---|--:|--:|--:|" + "--:|" * len(shown)]
+    lines = [
+        f"| arm | seeds | parameters | MACs | {' | '.join(MEASURES[measure] for measure in shown)} |",
+        "|---|--:|--:|--:|" + "--:|" * len(shown),
+    ]
     for arm in dict.fromkeys(row["arm"] for row in rows):
         mine = [row for row in rows if row["arm"] == arm]
         cells = []

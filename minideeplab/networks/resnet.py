@@ -80,8 +80,7 @@ class ResNet(nn.Module):
         ])
         self.output_stride, self.low_channels, self.high_channels = at.reached(), 4 * c(64), 4 * c(512)
         before = [c(128), 4 * c(64), *(4 * c(64 * 2 ** (k if count > 1 else k - 1)) for k, count in enumerate(units[1:3], 1))]
-        strided = {s: channels for s, channels in zip((2, 4, 8, 16), before) if s < output_stride}  # the last map before each
-        self.channels = strided | {output_stride: 4 * c(512)}
+        self.channels = {s: width for s, width in zip((2, 4, 8, 16), before) if s < output_stride} | {output_stride: 4 * c(512)}
 
     def _units(self) -> Iterator[Bottleneck]:
         return chain.from_iterable(self.stages)  # type: ignore[arg-type]

@@ -140,9 +140,11 @@ def test_the_interval_is_students():
 
 
 def test_lower_losses_are_better_and_seeds_are_paired():
-    rows = [{"arm": arm, "seed": seed, "mean_loss": str(loss), "miou": "0"}
-            for arm, losses in (("nothing", {"0": 1.0, "1": 2.0, "9": 0.0}), ("ReLU", {"1": 2.5, "0": 1.4, "7": 0.0}))
-            for seed, loss in losses.items()]
+    rows = [
+        {"arm": arm, "seed": seed, "mean_loss": str(loss), "miou": "0"}
+        for arm, losses in (("nothing", {"0": 1.0, "1": 2.0, "9": 0.0}), ("ReLU", {"1": 2.5, "0": 1.4, "7": 0.0}))
+        for seed, loss in losses.items()
+    ]
     found = {verdict.claim.measure: verdict for verdict in verdicts("activation", rows)}
     assert found["mean_loss"].seeds == 2
     assert math.isclose(found["mean_loss"].mean, 0.45)
