@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from minideeplab.cli import costs, files, photos, training
+from minideeplab.cli import costs, experiments, files, photos, training
 from minideeplab.cli.arguments import note, one_line
 
 ABOUT = """What a block or a network costs, how long it takes, what it says about a photo, and how it learns.
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     top: argparse.ArgumentParser = Parser(prog="minideeplab", description=ABOUT, epilog=EXAMPLES, formatter_class=style)
     top.add_argument("--version", action="version", version=f"minideeplab {release}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for family in (costs, files, photos, training):
+    for family in (costs, files, photos, training, experiments):
         family.add_commands(commands)
     return top
 
