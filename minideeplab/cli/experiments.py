@@ -36,7 +36,7 @@ def add_commands(commands: Commands) -> None:
     names = "\n".join(f"  {name:<14}{experiment.question}" for name, experiment in EXPERIMENTS.items())
     ask = add_command(
         commands, run_experiment, "Ask small networks whether a claim of the papers holds", "decoder\nchannels --seeds 3 -o here",
-        about=f"\n\nNAME is one of\n{names}\nAn arm trains some 30 seconds a seed. What FOLDER holds already is not run again.",
+        about=f"\n\nNAME is one of\n{names}\nHalf a minute an arm and seed. What FOLDER holds already is not run again.",
     )
     ask.add_argument("name", metavar="NAME", choices=list(EXPERIMENTS), help="an experiment")
     ask.add_argument("--seeds", type=whole(10**4, least=2), default=5, metavar="N", help="at least 2 (default: %(default)s)")
