@@ -35,7 +35,7 @@ def add_commands(commands: Commands) -> None:
     """`experiment`."""
     names = "\n".join(f"  {name:<14}{experiment.question}" for name, experiment in EXPERIMENTS.items())
     ask = add_command(
-        commands, run_experiment, "Ask small networks whether a claim of the papers holds", "decoder\nchannels --seeds 3 -o here",
+        commands, run_experiment, "Ask small networks whether a claim of the papers holds", "decoder\nchannels --seeds 3",
         about=f"\n\nNAME is one of\n{names}\nHalf a minute an arm and seed. What FOLDER holds already is not run again.",
     )
     ask.add_argument("name", metavar="NAME", choices=list(EXPERIMENTS), help="an experiment")
