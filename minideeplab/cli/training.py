@@ -22,7 +22,7 @@ RUN = """ RUN gets
 checkpoint.safetensors, log.csv, curves.png and weights.safetensors, which evaluate and segment read. Ctrl-C leaves a
 checkpoint. Under torchrun (torchrun -m minideeplab train) the processes share each batch."""
 NUMBERS = {  # the least and the most they may be, the default, and their help
-    "steps": (1, MOST_STEPS, 1500, "of training (default: 1500)"),
+    "steps": (1, MOST_STEPS, 1000, "of training (default: 1000)"),
     "size": (1, LARGEST_SIZE, None, "pixels of a crop (default: 65, of photos 513)"),
     "batch": (1, 4096, None, "crops a step (default: 8, of photos 16)"),
     "seed": (0, 10**6, 0, "of weights, order, crops (default: 0)"),

@@ -124,7 +124,8 @@ def recognize(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
     if count("backbone.rows"):
         name, widest, reference = "mobilenet_v2", "backbone.rows.6.0.project.conv.weight", 320
     elif count("backbone.stages"):
-        name, widest = "resnet101" if count("backbone.stages.2") > 6 else "resnet50", "backbone.stages.3.0.expand.conv.weight"
+        units, widest = count("backbone.stages.2"), "backbone.stages.3.0.expand.conv.weight"
+        name = "resnet101" if units > 6 else "resnet50" if units > 1 else "small"
     else:
         deep, more = count("backbone.middle_flow") > 8, count("backbone.entry_flow") > 3
         name, widest = "xception71" if more else "xception65" if deep else "xception41", "backbone.exit_flow.3.pointwise.weight"

@@ -62,6 +62,12 @@ def stop_requests() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def deaf(_: int) -> None:
+    """For a process that prepares images: a terminal sends Ctrl-C to it, too, but its parent decides when to stop."""
+    for asking in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asking, signal.SIG_IGN)
+
+
 def leaving(number: int) -> BaseException:
     """What a signal raises: KeyboardInterrupt for SIGINT, else SystemExit with the status that a shell would give."""
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)

@@ -5,6 +5,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import torch
+
 from minideeplab.learn.evaluate import Scores, evaluate, picture
 from minideeplab.learn.processes import device
 from minideeplab.learn.start import Start, data_of
@@ -21,18 +23,22 @@ def run(
 ) -> tuple[Scores | None, dict[str, Any]]:
     """Train what `start` made, measure it on the split "val" and leave everything in the folder `out`; scores and facts.
 
-    Without `root` it learns shapes as they are, else photos that are scaled, cut and mirrored. None for scores in all
-    processes but the first. `batch` and `size` have the authors' values for photos, `rate` for loaded weights.
+    Without `root` it learns shapes as they are, else photos that are scaled, cut and mirrored. Another process prepares them.
+    For shapes, whose layers are too small to share, torch is set to one thread: so the result does not depend on how many
+    cores there are. None for scores in all processes but the first. `batch` and `size` have the authors' values for photos,
+    `rate` for loaded weights.
     """
     clock, data, held_out = monotonic(), data_of(root, "train", seed=seed), data_of(root, "val")
     params = sum(value.numel() for value in begin.net.parameters())
     description = f"{type(begin.net).__name__}, {len(data.classes)} classes, {params:,} parameters"
     labels = "\n".join(data.classes)
+    if root is None and device().type == "cpu":
+        torch.set_num_threads(1)
     losses = train(
         begin.net.to(device()), data, steps=steps, batch=batch or (AUTHORS_BATCH if root else BATCH),
         size=size or (AUTHORS_SIZE if root else SIZE), rate=(AUTHORS_RATE if begin.source else RATE) if rate is None else rate,
         seed=seed, out=out, resume=resume, frozen=frozen, freeze_norm=freeze_norm, scales=(0.5, 2.0) if root else (1.0, 1.0),
-        workers=min(8, os.cpu_count() or 1) if device().type == "cuda" else 0,
+        workers=min(8, os.cpu_count() or 1) if device().type == "cuda" else 1,
         about={"minideeplab": description, "source": "train", "labels": labels, "network": begin.network},
     )
     if os.environ.get("RANK", "0") != "0":

@@ -23,7 +23,7 @@ from minideeplab.checks import require_finite, require_kind, require_positive
 from minideeplab.learn.batches import Batches, Data, generator
 from minideeplab.learn.checkpoint import read_checkpoint, write_checkpoint
 from minideeplab.learn.data import VOID
-from minideeplab.learn.processes import leaving, processes, stop_requests
+from minideeplab.learn.processes import deaf, leaving, processes, stop_requests
 from minideeplab.weights.replacement import replace_whole
 
 LARGEST_SIZE, MOST_STEPS, MOST_PIXELS = 4096, 10**6, 2**26  # of a crop, of a run, of a batch: 800 MB of RGB
@@ -122,7 +122,8 @@ def train(
         losses = read_checkpoint(checkpoint, net, optimizer, settings) if checkpoint and checkpoint.exists() else []
         model = DistributedDataParallel(net) if ranks > 1 else net
         batches = Batches(data, batch=batch, size=size, seed=seed, scales=scales, rank=rank, ranks=ranks)
-        loader = DataLoader(batches, batch_size=None, sampler=range(len(losses), steps), num_workers=workers)
+        steps_left = range(len(losses), steps)
+        loader = DataLoader(batches, batch_size=None, sampler=steps_left, num_workers=workers, worker_init_fn=deaf)
         rates = [poly(step, steps, rate=rate, power=power) for step in range(steps)]
         kept = out if rank == 0 else None  # by the first process alone
         if kept:

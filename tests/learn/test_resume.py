@@ -73,7 +73,10 @@ KILLED = """
             if status == 0: break
             assert status == -signal.SIGKILL, (name, status)
             deaths += 1
-        print(name, deaths, sep=": ")
+            if deaths == 1:
+                path = out / "checkpoint.safetensors"
+                left = len(safetensors.torch.load_file(path)["losses"]) if path.exists() else 0
+        print(f"{name}: {deaths}: {left}")
     out = folder / "from outside"
     for k in range(40):
         process = os.fork()
@@ -83,7 +86,7 @@ KILLED = """
         time.sleep(0.05 + 0.013 * k)
         os.kill(process, signal.SIGKILL)
         if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0: break
-    print("from outside", k, sep=": ")
+    print(f"from outside: {k}: 0")
 """
 
 
@@ -104,10 +107,14 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_weights_of_one_that_wa
         [sys.executable, "-c", textwrap.dedent(KILLED), tmp_path], capture_output=True, text=True, env=environment, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    deaths = {name: int(count) for name, _, count in (line.partition(": ") for line in done.stdout.splitlines())}
+    lines = [line.split(": ") for line in done.stdout.splitlines()]
+    deaths, left = {name: int(count) for name, count, _ in lines}, {name: int(steps) for name, _, steps in lines}
     assert len(deaths) == 9
     assert all(deaths.values()), deaths  # each moment was met, and the last was killed at least once from outside
     assert deaths["one time after another"] > 1
+    assert left["before the first step"] == 0
+    assert left["with half a checkpoint"] == left["when it just has"] == 3  # the last whole one stays until the next is whole
+    assert left["before it takes its place"] == left["between forward and the weights"] == 2
     for name in deaths:
         assert finished(tmp_path / name) == finished(uninterrupted), name
         assert {path.name for path in (tmp_path / name).iterdir()} == {*DONE, "checkpoint.safetensors"}  # no litter
