@@ -28,13 +28,12 @@ from minideeplab.learn.small_networks import (
     unpooled,
     unreduced,
 )
-from minideeplab.learn.start import HELD_OUT
 from minideeplab.networks.deeplab import DeepLabV3
 from minideeplab.networks.encoder_decoder import RefineNetHead, SegNetHead, UNetHead
 from minideeplab.networks.family import DeepLabV3Head, DeepLabV3PlusHead, FCNHead, PSPNetHead
 
 SIZE, RATE = 65, 0.1
-HELD = 200  # pictures to measure with, the same for all seeds
+HELD, HELD_OUT = 200, 10**9  # pictures to measure with, the same for all seeds, and the seed of these
 
 Measures = dict[str, float]
 Look = Callable[[nn.Module, int], Measures]

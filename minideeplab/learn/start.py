@@ -13,7 +13,7 @@ from minideeplab.learn.data import SegmentationFolder, Shapes
 from minideeplab.learn.network_file import NETWORKS, build, fill, network_of, open_network
 from minideeplab.networks.pretrained import pretrained
 
-SHAPES, HELD_OUT = (20_000, 200), 10**9  # how many shapes to learn from and to measure with, and the seed of the latter
+SHAPES, HELD_OUT = (20_000, 200), 2**32 - 1  # how many shapes to learn from and to measure with, and the seed of the latter
 SMALL, SHIPPED = "deeplabv3plus-small", "deeplabv3-mobilenet_v2"
 KEPT = ("width", "channels", "low_channels", "refine", "rates", "dense", "multi_grid")  # of weights for another network
 
