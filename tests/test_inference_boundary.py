@@ -49,6 +49,7 @@ def test_layers_that_take_one_image_without_a_batch_still_do():
 ASKED = {
     "InceptionV3": lambda: m.InceptionV3(10),
     "xception41": lambda: m.xception41(width=1 / 32),
+    "a head": lambda: m.Segmenter(m.mobilenet_v2(width=1 / 16), m.UNetHead(m.mobilenet_v2(width=1 / 16), channels=2), 4),
     "a block": lambda: m.ConvBNReLU(3, 4, 3, valid=True),
 }
 IMAGE = torch.rand(1, 3, 80, 80)
@@ -87,7 +88,9 @@ def test_bad_images_are_refused_in_the_same_words(name):
     copies = [copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))]
     for what, x in BAD.items():
         words = error_of(net, x)
-        assert (words is None) == ((what, name) in {("too small", "xception41"), ("an empty batch", "a block")})
+        assert (words is None) == (
+            (what, name) in {("too small", "xception41"), ("too small", "a head"), ("an empty batch", "a block")}
+        )
         if name == "a block" and what in {"integers", "double precision", "half precision", "an array"}:
             assert error_of(fast, x)  # torch has other words where there is a bias
         else:

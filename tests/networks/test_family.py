@@ -222,7 +222,7 @@ def test_a_head_is_any_module_with_channels_that_makes_a_map_of_a_pyramid():
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_bad_image_is_refused_before_any_layer(name):
+def test_a_bad_image_is_refused(name):
     net = NETS[name, 16]
     with pytest.raises(TypeError, match="float64"):
         net(torch.zeros(1, 3, 33, 33).double())
