@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from minideeplab.course.plot import BOTH, FONT, INK, NEITHER
 
+BARE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # a line behind a number stays behind it
 WINDOW = 50  # steps that the smooth line averages, at most
 
 
@@ -33,7 +34,7 @@ def learning(losses: Sequence[float], classes: Mapping[str, float | None], *, mi
     left.set_ylim(bottom=0)
     for y, share in enumerate(classes.values()):
         right.barh(y, share or 0, color=BOTH)
-        right.text(share or 0, y, " none" if share is None else f" {share:.2f}", va="center", fontsize=FONT - 2)
+        right.text(share or 0, y, " none" if share is None else f" {share:.2f}", va="center", fontsize=FONT - 2, bbox=BARE)
     right.axvline(miou, color=INK, linestyle="--")
     right.set_title(f"mIoU {miou:.3f}", fontsize=FONT)
     right.set_yticks(range(len(classes)), list(classes), fontsize=FONT - 2)

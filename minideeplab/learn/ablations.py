@@ -35,6 +35,8 @@ from minideeplab.networks.family import DeepLabV3Head, DeepLabV3PlusHead, FCNHea
 SIZE, RATE = 65, 0.1
 HELD, HELD_OUT = 200, 10**9  # pictures to measure with, the same for all seeds, and the seed of these
 
+MEASURES = {"miou": "mIoU", "trimap1": "mIoU within 1 pixel", "share": "share of the weight", "mean_loss": "mean loss"}
+
 Measures = dict[str, float]
 Look = Callable[[nn.Module, int], Measures]
 
@@ -86,8 +88,8 @@ class Claim(NamedTuple):
     def text(self) -> str:
         """In words."""
         if self.within is not None:
-            return f"{self.better} is as good as {self.worse}, to {self.within:g} ({self.measure})"
-        return f"{self.better} is better than {self.worse} ({self.measure})"
+            return f"{self.better} is as good as {self.worse}, to {self.within:g} ({MEASURES[self.measure]})"
+        return f"{self.better} is better than {self.worse} ({MEASURES[self.measure]})"
 
 
 class Experiment(NamedTuple):

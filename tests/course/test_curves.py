@@ -1,10 +1,11 @@
 """The picture of a training draws the losses and the IoUs that it is given, and returns the running mean that it draws."""
 
+import math
 from math import inf, nan
 
 import pytest
 
-from minideeplab.course.curves import learning
+from minideeplab.course.curves import intervals, learning
 
 
 def test_the_running_mean_is_drawn_over_the_losses():
@@ -32,3 +33,18 @@ def test_a_single_step_can_be_drawn_and_a_long_run_averages_fifty():
 def test_what_cannot_be_drawn_is_refused(losses):
     with pytest.raises(ValueError, match="expected finite losses, got"):
         learning(losses, {"a": 1.0}, miou=1.0)
+
+
+def test_intervals_are_counted_by_the_side_on_which_they_lie():
+    rows = [("a", 0.2, 0.1, 0.3), ("b", -0.2, -0.3, -0.1), ("c", 0.1, -0.1, 0.3), ("d", 0.1, 0.0, 0.2)]
+    figure, sides = intervals(rows)
+    assert sides == {"right": 1, "left": 1, "across": 2}
+    [axes] = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c", "d"]
+    assert [list(line.get_xdata()) for line in axes.lines[:2]] == [[0.1, 0.3], [0.2]]
+
+
+@pytest.mark.parametrize("rows", [[], [("a", math.nan, 0.0, 1.0)], [("a", 0.0, -math.inf, 1.0)]])
+def test_an_interval_that_cannot_be_drawn_is_refused(rows):
+    with pytest.raises(ValueError, match="finite"):
+        intervals(rows)

@@ -226,3 +226,20 @@ def test_committed_results_are_those_of_the_arms_there_are(file):
         assert {int(row["params"]) for row in rows if row["arm"] == arm} <= {params(file.stem, arm)}
     seeds = {arm: {row["seed"] for row in rows if row["arm"] == arm} for arm in {row["arm"] for row in rows}}
     assert len(set(map(frozenset, seeds.values()))) == 1
+
+
+def claimed_lines(name):
+    """What the page has to say of an experiment, number by number."""
+    for claim, mean, low, high, _, word in verdicts(name, read(RESULTS / f"{name}.csv")):
+        yield f"| {claim.text()} | {mean:+.3f} ({low:+.3f} to {high:+.3f}) | {word}"
+
+
+@pytest.mark.skipif(not RESULTS.exists(), reason="no results are committed")
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*.csv")), ids=lambda file: file.stem)
+def test_the_page_says_what_the_results_say(file):
+    page = (RESULTS.parent / "experiments.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n## {file.stem}: ")[2].partition("\n## ")[0]
+    lines = list(claimed_lines(file.stem))
+    assert lines
+    assert [line for line in lines if line not in section] == []
+    assert section.count("reproduced in trend |") == sum(line.endswith("reproduced") for line in lines)
