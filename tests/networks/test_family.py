@@ -66,7 +66,7 @@ def margins(head: nn.Module) -> list[figures.Size]:
     return [size for kind in kinds for size in figures.margins(kind).values()]
 
 
-@pytest.mark.parametrize("name", set(FAMILY) - {"FCN-32s"})
+@pytest.mark.parametrize("name", [name for name in FAMILY if name != "FCN-32s"])
 def test_every_line_makes_the_size_in_its_margin(name):
     make, output_stride = FAMILY[name]
     backbone = m.resnet101(output_stride=output_stride)
