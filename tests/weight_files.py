@@ -112,7 +112,7 @@ def refused(action: Callable[[Any], object], path: Path, reason: str, *, memory:
 
 
 @contextmanager
-def within_limits(seconds: float = 1, memory: int = 2**30) -> Iterator[None]:
+def within_limits(seconds: float = 5, memory: int = 2**30) -> Iterator[None]:
     """Memory beyond what is in use now cannot be had (on Linux), and time is that of this process alone."""
     start, limit = time.process_time(), None
     with suppress(ImportError, OSError):
