@@ -59,7 +59,7 @@ def keep_freed_memory() -> bool:
 
     glibc returns every block over 32 MiB to the system when it is freed and faults it in again, page by page, the next time:
     a map of 128 channels at 257 x 257 is larger. From here on blocks up to 1 GiB come from a heap that is not trimmed, so the
-    process stays as large as it once was. Linux with glibc only; elsewhere nothing happens and the answer is False.
+    process stays as large as it once was, and batches are no longer cut. Linux with glibc only; elsewhere the answer is False.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     kept = mallopt is not None and all(mallopt(option, size) for option, size in ((-3, 2**30), (-1, 2**31 - 1)))  # malloc.h
@@ -105,7 +105,7 @@ class FastPath(nn.Module):
     these lie side by side and nothing has to be rearranged. The axes keep their names, only the strides change.
 
     Batches in pieces: a network sees each image by itself, so a batch may be cut anywhere. 8 x 299 x 299 pixels make maps of
-    89 MB in Xception, which the C library hands back and faults in again, page by page; those of two images it keeps.
+    89 MB in Xception, which the C library hands back and faults in again, page by page; those of two it keeps. CPU only.
     """
 
     kept = 2**25  # bytes, beyond which glibc's malloc keeps no freed block: M_MMAP_THRESHOLD grows up to there, man mallopt
@@ -138,9 +138,10 @@ class FastPath(nn.Module):
 
         with torch.no_grad():
             inputs, named = tree_map(enter, inputs), tree_map(enter, named)
-            alone = len(inputs) == 1 and not named and isinstance(inputs[0], Tensor) and inputs[0].dim() == 4
-            in_pieces = alone and self.separate and self.in_pieces
-            return tree_map(leave, self._look(inputs[0]) if in_pieces else self.net(*inputs, **named))
+            batch = inputs[0] if self.separate and self.in_pieces and len(inputs) == 1 and not named else None
+            if isinstance(batch, Tensor) and batch.dim() == 4 and batch.device.type == "cpu":
+                return tree_map(leave, self._look(batch))
+            return tree_map(leave, self.net(*inputs, **named))
 
     def _look(self, x: Tensor) -> Any:
         """The whole batch the first time, when it may be refused and its maps are measured, from then on in equal pieces."""
@@ -159,8 +160,7 @@ class FastConv2d(nn.Module):
     # oneDNN's fast depthwise kernel holds the left border in registers: 6 columns with AVX-512, 4 with AVX2. For a wider
     # padding, and every ASPP has wider ones, it falls back to a kernel 5 to 60 times slower.
     widest_padding = 4
-    # Packed weights are a second copy: 150 MB in DeepLabV3+. Above so many pixels of a batch's map multiplying takes so long
-    # that packing anew in every call costs 1 to 3 % of the time; on maps of 17 x 17 it would cost 7.
+    # Packed weights are a second copy (150 MB in DeepLabV3+); packing anew costs 1 to 4 % above so many pixels, 7 on 17 x 17.
     most_pixels = 1000
 
     def __init__(self, conv: nn.Conv2d) -> None:

@@ -397,6 +397,11 @@ def test_a_batch_is_refused_whole_and_in_its_own_words(small_maps):
                 fast(wrong)
 
 
+def test_on_another_device_a_batch_stays_whole(small_maps):
+    fast, x = optimize_for_inference(m.xception41(width=1 / 16)).to("meta"), torch.rand(4, 3, 65, 65, device="meta")
+    assert [batches(fast, x), batches(fast, x)] == [[4], [4]]
+
+
 def mixed(net: nn.Module, layer: nn.Module) -> nn.Module:
     """The network with a layer in it that mixes images."""
     net.root[0].bn = layer

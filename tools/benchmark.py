@@ -4,9 +4,9 @@
     .venv-peers/bin/python tools/benchmark.py --litert FILE.tflite     also the authors' 8-bit file beside the shipped network
     .venv-peers/bin/python tools/benchmark.py --rounds 3 --dry-run     prints the page and writes nothing
 
-The bound is the multiply-accumulates of a network at the rate of a 2048 x 2048 product, measured in the same rounds: whoever
-multiplies float32 as it is written cannot be much faster. All ways run in turns, in a changing order; a ratio is that of two
-runs of one round. On a processor with AVX-512 everything is measured twice, the second time with libraries told to use AVX2.
+The bound is the multiply-accumulates of a network at the rate of a 2048 x 2048 product, measured in the same rounds. All ways
+run in turns, in a changing order; a ratio is that of two runs of one round. On a processor with AVX-512 everything is measured
+twice, the second time with libraries told to use AVX2.
 FILE: deeplabv3_mnv2_pascal_quant.tflite of github.com/google-coral/test_data at 104342d. Nothing limits LiteRT's instructions.
 """
 

@@ -16,7 +16,7 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 class ResidualConvUnit(nn.Module):
-    """ReLU -> 3 x 3 -> ReLU -> 3 x 3 and an identity shortcut, no batch norm (Lin 2017, fig. 3b): (N, C, H, W) -> the same."""
+    """ReLU -> 3 x 3 -> ReLU -> 3 x 3 and an identity shortcut, no batch norm (Lin 2017, fig. 3): (N, C, H, W) -> the same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class ResidualConvUnit(nn.Module):
 
 
 class ChainedResidualPooling(nn.Module):
-    """ReLU, then a chain of `blocks` times 5 x 5 max pooling at stride 1 -> 3 x 3; the sum of its links (Lin 2017, fig. 3d).
+    """ReLU, then a chain of `blocks` times 5 x 5 max pooling at stride 1 -> 3 x 3; the sum of its links (Lin 2017, fig. 3).
 
     (N, C, H, W) -> the same. Two blocks are the paper's default, four its choice on VOC.
     """
@@ -46,7 +46,7 @@ class ChainedResidualPooling(nn.Module):
 
 
 class RefineNetBlock(nn.Module):
-    """One block (Lin 2017, fig. 3a): two units a path, fusion by sum, chained pooling, one unit. Finest map first.
+    """One block (Lin 2017, fig. 3): two units a path, fusion by sum, chained pooling, one unit. Finest map first.
 
     (N, widths[0], H, W), (N, widths[1], h, w), ... -> (N, min(widths), H, W). One path has nothing to fuse.
     """

@@ -24,7 +24,7 @@ from minideeplab.weights.replacement import replace_whole
 
 STEPS, BATCH = 400, 16
 PICTURES = 2000  # to learn from, for each seed others
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % quantiles for 2 to 10 seeds
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % for 2 to 10 seeds; the last for more
 LOWER_IS_BETTER = ("mean_loss",)
 COLUMNS = (
     "arm", "seed", "steps", "params", "macs", "miou", "trimap1", "accuracy", "share", "mean_loss", "commit", "date", "hardware",
@@ -115,7 +115,7 @@ def verdicts(name: str, rows: Sequence[Mapping[str, str]]) -> Iterator[Verdict]:
 
 
 def judge(claim: Claim, differences: Sequence[float]) -> Verdict:
-    """The rule.
+    """What the rule says of the differences of at least two seeds.
 
     >>> judge(Claim("a", "b"), [0.02, 0.03, 0.04]).word, judge(Claim("a", "b"), [0.02, -0.03, 0.04]).word
     ('reproduced', 'undecided')

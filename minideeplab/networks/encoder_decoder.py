@@ -94,7 +94,7 @@ class RefineNetHead(nn.Module):
     """RefineNet (Lin 2017, fig. 2c): from the coarsest map to stride 4, a block a stride that takes in its encoder's map.
 
     `Pyramid` -> (N, channels, ceil(H / 4), ceil(W / 4)). No batch norm; sums, where U-Net concatenates. The coarsest path is
-    twice as wide. The 3 x 3 that brings a map of the encoder to its width is from the released code.
+    twice as wide. The 3 x 3 that brings an encoder's map to its width is in no figure.
     """
 
     def __init__(self, backbone: PyramidBackbone, *, channels: int = 256) -> None:

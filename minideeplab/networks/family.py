@@ -77,7 +77,7 @@ class FCNHead(nn.Module):
 
 
 class PSPNetHead(nn.Module):
-    """PSPNet (Zhao 2017, fig. 3): `PyramidPooling`, then a 3 x 3. `Pyramid` -> (N, channels, ceil(H / os), ceil(W / os))."""
+    """PSPNet (Zhao 2017, fig. 3), no auxiliary loss: `Pyramid` -> (N, channels, ceil(H / os), ceil(W / os))."""
 
     def __init__(self, backbone: Backbone, *, channels: int = 512, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
         super().__init__()

@@ -183,3 +183,10 @@ def test_nothing_is_loaded_from_or_into_the_meta_device(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="nothing was loaded: the meta device has no numbers, build Conv2d on another"):
             weights.load(target, source)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_a_reader_that_takes_its_time_or_memory_would_be_noticed():
+    with pytest.raises(AssertionError), within_limits(seconds=0.05):
+        sum(range(10_000_000))
+    with pytest.raises((RuntimeError, MemoryError)), within_limits(memory=2**26):
+        torch.empty(2**28)
