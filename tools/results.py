@@ -14,18 +14,40 @@ from minideeplab.learn.experiments import BATCH, Verdict, read, verdicts
 
 ROOT = Path(__file__).parents[1]
 FOLDER, PAGE, PICTURE = ROOT / "docs" / "results", ROOT / "docs" / "experiments.md", ROOT / "docs" / "experiments.png"
+READINGS = {  # what a table does not say by itself
+    "activation": '"nothing" is no layer at all between depthwise and pointwise.',
+    "decoder": '"bilinear" has no decoder. The gain is as large within a pixel of a boundary as over all, not larger.',
+    "hypothesis": """The share is what the best kernel with one spatial filter for each input channel carries of the
+squared weight of the dense one. Trained kernels are nearer to such a kernel than random ones are, and most of a
+trained kernel it does not carry.""",
+    "separable": """Of the margin of 0.02 nothing is shown. Within a pixel of a boundary the whole interval lies below
+zero: there the separable heads are worse.""",
+    "equal-size": '"Inception, 3 segments" is the form of fig. 3, one size of window. Widths are 69, 42 and 29 channels.',
+}
 HEAD = """# The papers' ablations, in small
 
-Every claim here was asked of networks of 0.05 to 0.3 million parameters, trained for some hundred steps of {batch} pictures of
-{size} x {size} pixels (`minideeplab.learn.data.Shapes`: discs, rods, boxes), and measured on {held} others. A verdict follows a
-rule that was written before the runs: *reproduced in trend* where the 95 % interval of the paired differences over the seeds
-lies on the claimed side of zero, *contradicted* where it lies on the other, *undecided* where it holds zero; that one is as
-good as another is reproduced where the interval lies within the margin named. Such networks and pictures can show that an
-effect exists where they are; they cannot say how large it is on PASCAL VOC, and what needs depth, data or time does not show.
-Of forty claims without any effect some two would be decided by chance: intervals are of each claim alone. The small networks
-and their rate were chosen in trials on these same {held} pictures, with one seed, and all arms are compared on them alike.
+Every claim here was asked of networks of 0.05 to 0.3 million parameters, trained for some hundred steps of {batch}
+pictures of {size} x {size} pixels (`minideeplab.learn.data.Shapes`: discs, rods, boxes), and measured on {held}
+others. A verdict follows a rule that was written before the runs: *reproduced in trend* where the 95 % interval of
+the paired differences over the seeds lies on the claimed side of zero, *contradicted* where it lies on the other,
+*undecided* where it holds zero. That one arm is as good as another is reproduced where the interval lies within the
+margin named, contradicted where it lies outside, and undecided where it lies across an end of it, even if one of the
+two is worse all along it.
 
-`python -m minideeplab experiment NAME` runs one of them, `tools/results.py` wrote this page from `docs/results/`.
+Such networks and pictures can show that an effect exists where they are; they cannot say how large it is on PASCAL
+VOC, and what needs depth, data or time does not show. Intervals are of each claim alone, and of twenty claims without
+any effect one would be decided by chance. Nor are claims independent: *decoder*, *2* (structure), *separable*
+(separable) and *image pooling* are one network and the same five runs. The networks and their rate were chosen in
+trials on these {held} pictures, with one seed.
+
+Words: an *arm* is one of the networks compared; a *seed* decides its first weights and what it sees, and arms are
+compared seed by seed (*paired*). *mIoU within 1 pixel* counts only pixels whose neighbor has another class. *Mean
+training loss* is that of all steps; less is better, and its differences are turned round, so that above zero is
+always what was claimed.
+
+Not run yet: {left}.
+
+`python -m minideeplab experiment NAME -o docs/results` runs what that folder lacks, `python tools/results.py` writes this page.
 
 ![{alt}](experiments.png)
 """
@@ -51,6 +73,7 @@ def main() -> int:
                     f"Source: {experiment.source}. {provenance(rows)}\n",
                     arms(rows),
                     "",
+                    *([READINGS[name], ""] if name in READINGS else []),
                     "| claim | mean difference (95 % interval) | verdict |",
                     "|---|--:|---|",
                     *lines,
@@ -62,12 +85,15 @@ def main() -> int:
         print(f"{FOLDER} holds no results: run python -m minideeplab experiment NAME", file=sys.stderr)
         return 1
     counts = {word: sum(verdict.word == word for _, verdict in judged) for word in ("reproduced", "undecided", "contradicted")}
+    left = ", ".join(name for name in EXPERIMENTS if not read(FOLDER / f"{name}.csv"))
     counted = ", ".join(f"{count} {word}" for word, count in counts.items())
     alt = f"Of {len(judged)} claims {counted}: the mean difference of each and its interval"
-    points = [(f"{name}: {verdict.claim.text()}", verdict.mean, verdict.low, verdict.high) for name, verdict in judged]
+    points = [(f"{name}: {v.claim.text()}", v.mean, v.low, v.high, v.word) for name, v in judged]
     figure, _ = intervals(points)
     figure.savefig(PICTURE, dpi=110)
-    PAGE.write_text(HEAD.format(batch=BATCH, size=SIZE, held=HELD, alt=alt) + "".join(parts), encoding="utf-8")
+    PAGE.write_text(
+        HEAD.format(batch=BATCH, size=SIZE, held=HELD, alt=alt, left=left or "none") + "".join(parts), encoding="utf-8"
+    )
     return 0
 
 
@@ -81,8 +107,11 @@ def provenance(rows: Sequence[Mapping[str, str]]) -> str:
 def arms(rows: Sequence[Mapping[str, str]]) -> str:
     """A line an arm: its size, and the mean of each measure with the smallest and the largest of its seeds."""
     shown = [measure for measure in MEASURES if any(row[measure] for row in rows)]
+    shown = ["share"] if "share" in shown else shown  # of kernels, some of which were never trained
     lines = [
-        f"| arm | seeds | parameters | MACs | {' | '.join(MEASURES[measure] for measure in shown)} |",
+        "| arm | seeds | parameters | MACs | "
+        + " | ".join(f"{MEASURES[measure]}: mean (least to most)" for measure in shown)
+        + " |",
         "|---|--:|--:|--:|" + "--:|" * len(shown),
     ]
     for arm in dict.fromkeys(row["arm"] for row in rows):

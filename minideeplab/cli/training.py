@@ -59,7 +59,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 def add_commands(commands: Commands) -> None:
     """`train` and `evaluate`."""
-    recipe = "VOC2012 --model deeplabv3plus-mobilenet_v2 --weights shipped --frozen-norm --size 257"
+    recipe = "VOC2012 --model deeplabv3plus-mobilenet_v2 --weights shipped --frozen-norm --size 257 -o voc"
     lines = f"-o run --steps 300\n{recipe}"
     learn = add_command(commands, run_train, "Train a network and measure it", lines, about=DATA + RUN)
     summary = "Measure a network: mIoU, accuracy, IoU by class, mIoU near boundaries"
@@ -74,6 +74,6 @@ def add_commands(commands: Commands) -> None:
     for name, (least, most, default, text) in NUMBERS.items():
         learn.add_argument(f"--{name}", type=whole(most, least=least), default=default, metavar="N", help=text)
     learn.add_argument("--rate", type=float, metavar="R", help="of learning, at first (default: 0.1, from weights 0.007)")
-    learn.add_argument("--freeze", dest="frozen", action="append", choices=["backbone"], default=[], help="it learns nothing")
-    learn.add_argument("--frozen-norm", dest="freeze_norm", action="store_true", help="batch norm as in evaluation")
+    learn.add_argument("--freeze", dest="frozen", action="append", choices=["backbone"], default=[], help="it stays as it is")
+    learn.add_argument("--frozen-norm", dest="freeze_norm", action="store_true", help="batch norm stays as it is")
     learn.add_argument("--resume", action="store_true", help="go on from RUN's checkpoint")

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from minideeplab.course.plot import BOTH, FONT, INK, NEITHER
+from minideeplab.course.plot import BOTH, FONT, INK, NEGATIVE, NEITHER
 
 BARE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # a line behind a number stays behind it
 WINDOW = 50  # steps that the smooth line averages, at most
@@ -46,23 +47,26 @@ def learning(losses: Sequence[float], classes: Mapping[str, float | None], *, mi
     return figure, means
 
 
-def intervals(rows: Sequence[tuple[str, float, float, float]]) -> tuple[Figure, dict[str, int]]:
-    """Differences as dots with their intervals, one a line, and a line at zero: (label, mean, low, high) each.
+MARKS = {"reproduced": (INK, "o"), "undecided": (NEITHER, "s"), "contradicted": (NEGATIVE, "X")}  # color, marker
 
-    Also returns how many lie right of zero, left of it, and across. ValueError for none, and for what is not finite.
+
+def intervals(rows: Sequence[tuple[str, float, float, float, str]]) -> tuple[Figure, dict[str, int]]:
+    """Differences with their intervals, one a line: (label, mean, low, high, verdict) each, marked by the verdict.
+
+    Also returns how many of each verdict there are. ValueError for no row, and for a number that is not finite.
     """
-    if not rows or not all(isfinite(value) for _, *values in rows for value in values):
-        raise ValueError(f"expected rows of a label and three finite numbers, got {list(rows)[:1] or 'none'}")
-    sides = ["right" if low > 0 else "left" if high < 0 else "across" for _, _, low, high in rows]
-    figure = Figure(figsize=(10.0, 0.3 * len(rows) + 1.0), layout="constrained")
+    if not rows or not all(isfinite(value) for _, *values, _ in rows for value in values):
+        raise ValueError(f"expected rows of a label, three finite numbers and a verdict, got {list(rows)[:1] or 'none'}")
+    figure = Figure(figsize=(10.0, 0.3 * len(rows) + 1.4), layout="constrained")
     axes = figure.subplots()
-    for y, ((_, mean, low, high), side) in enumerate(zip(rows, sides, strict=True)):
-        color, marker = (NEITHER, "o") if side == "across" else (INK, "o" if side == "right" else "X")
+    for y, (_, mean, low, high, verdict) in enumerate(rows):
+        color, marker = MARKS[verdict]
         axes.plot([low, high], [y, y], color=color, linewidth=2.5)
         axes.plot(mean, y, marker, color=color, markersize=7)
     axes.axvline(0, color=INK, linewidth=1, linestyle="--")
     axes.set_yticks(range(len(rows)), [label for label, *_ in rows], fontsize=FONT - 3)
-    axes.set_xlabel("difference and its 95 % interval: right of the line is what was claimed", fontsize=FONT)
+    axes.set_xlabel("difference, 95 % interval", fontsize=FONT)
+    axes.legend([Line2D([], [], color=color, marker=marker) for color, marker in MARKS.values()], MARKS, fontsize=FONT - 2)
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
-    return figure, {side: sides.count(side) for side in ("right", "left", "across")}
+    return figure, {verdict: sum(row[4] == verdict for row in rows) for verdict in MARKS}

@@ -22,7 +22,7 @@ def augment(
 ) -> Sample:
     """A random view, size x size: scaled, padded where too small, cropped, and in one of two cases mirrored left to right.
 
-    The scale is one of those from the lower to the upper, 0.25 apart (the authors' `scale_factor_step_size`); sides are
+    The scale is one of those from the lower to the upper, some 0.25 apart (the authors' `scale_factor_step_size`); sides are
     rounded down. Four numbers are drawn from `generator` whatever the options, so the same state is the same view, and
     one option leaves what another one draws. ValueError unless 0 < lower <= upper.
     """

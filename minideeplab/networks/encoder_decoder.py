@@ -1,6 +1,6 @@
 """Heads that come back up through the map of every stride, each its paper's figure: U-Net, SegNet (2015), RefineNet (2016).
 
-What their papers' own encoders have otherwise is said. In the margins: 513 x 513 behind `resnet101` at output stride 32.
+The rest of the way is bilinear; U-Net and SegNet climb to the image. Margins: 513 x 513, `resnet101`, output stride 32.
 """
 
 from itertools import pairwise

@@ -52,7 +52,7 @@ class FCNHead(nn.Module):
 
     `Pyramid` -> (N, channels, h, w), the size of the finest that is read. At output stride 32, 1, 2, 3 maps are FCN-32s,
     16s, 8s; one map is the naive way up. As in the paper the scores of finer maps begin at zero. `channels` are the
-    paper's classes: what `Segmenter` has behind them is linear, too. Its upsampling is learned and begins as ours, bilinear.
+    paper's classes: what `Segmenter` has behind them is linear, too. Its steps by 2 are learned and begin as ours, bilinear.
     """
 
     def __init__(self, backbone: PyramidBackbone, *, channels: int = 21, maps: int = 1) -> None:
@@ -77,7 +77,7 @@ class FCNHead(nn.Module):
 
 
 class PSPNetHead(nn.Module):
-    """PSPNet (Zhao 2017, fig. 3), no auxiliary loss: `Pyramid` -> (N, channels, ceil(H / os), ceil(W / os))."""
+    """PSPNet (Zhao 2017, fig. 3; no auxiliary loss): `Pyramid` -> (N, channels, ceil(H / os), ceil(W / os))."""
 
     def __init__(self, backbone: Backbone, *, channels: int = 512, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
         super().__init__()

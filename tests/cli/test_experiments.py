@@ -30,7 +30,7 @@ def test_a_line_for_each_claim_and_a_file_that_is_gone_on_from(capsys, tmp_path)
     assert main(["experiment", "tiny", "--seeds", "2", "--steps", "2"]) == 0
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["undecided", "reproduced"]
-    assert "a is better than b (mIoU)" in out
+    assert '"a" is better than "b" (mIoU)' in out
     assert "Is a better? (nobody)" in err
     file = tmp_path / "results" / "tiny.csv"
     before = file.read_bytes()

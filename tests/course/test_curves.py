@@ -1,6 +1,5 @@
 """The picture of a training draws the losses and the IoUs that it is given, and returns the running mean that it draws."""
 
-import math
 from math import inf, nan
 
 import pytest
@@ -35,16 +34,17 @@ def test_what_cannot_be_drawn_is_refused(losses):
         learning(losses, {"a": 1.0}, miou=1.0)
 
 
-def test_intervals_are_counted_by_the_side_on_which_they_lie():
-    rows = [("a", 0.2, 0.1, 0.3), ("b", -0.2, -0.3, -0.1), ("c", 0.1, -0.1, 0.3), ("d", 0.1, 0.0, 0.2)]
-    figure, sides = intervals(rows)
-    assert sides == {"right": 1, "left": 1, "across": 2}
+def test_intervals_are_marked_by_their_verdicts_wherever_they_lie():
+    rows = [("a", 0.2, 0.1, 0.3, "reproduced"), ("b", -0.2, -0.3, -0.1, "undecided"), ("c", 0.1, -0.1, 0.3, "contradicted")]
+    figure, counts = intervals(rows)
+    assert counts == {"reproduced": 1, "undecided": 1, "contradicted": 1}
     [axes] = figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c", "d"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
     assert [list(line.get_xdata()) for line in axes.lines[:2]] == [[0.1, 0.3], [0.2]]
+    assert len({(line.get_color(), line.get_marker()) for line in axes.lines[1:6:2]}) == 3
 
 
-@pytest.mark.parametrize("rows", [[], [("a", math.nan, 0.0, 1.0)], [("a", 0.0, -math.inf, 1.0)]])
+@pytest.mark.parametrize("rows", [[], [("a", nan, 0.0, 1.0, "undecided")], [("a", 0.0, -inf, 1.0, "undecided")]])
 def test_an_interval_that_cannot_be_drawn_is_refused(rows):
     with pytest.raises(ValueError, match="finite"):
         intervals(rows)
