@@ -95,7 +95,8 @@ def save(
         raise ValueError(f"{path}: {meta[0]} is on the meta device and has no numbers")
     with replace_whole(path, overwrite=overwrite) as whole:
         try:
-            safetensors.torch.save_file(arrays, whole, metadata=dict(about or {}))
+            # not `save_file`: it writes a temporary file of its own beside ours, and killed it leaves it there for good
+            whole.write_bytes(safetensors.torch.save(arrays, dict(about or {})))
         except (safetensors.SafetensorError, OSError) as error:  # they do not say which file
             raise OSError(f"{path} could not be written: {error}") from error
 

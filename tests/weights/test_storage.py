@@ -2,13 +2,12 @@
 
 import pickle
 import re
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from weight_files import Trap
@@ -85,16 +84,44 @@ def test_an_existing_file_is_kept_unless_overwriting_is_meant(net: ASPP, tmp_pat
 
 
 def test_a_failed_save_leaves_nothing_behind(net: ASPP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(state: Any, path: Path, metadata: Any) -> Iterator[None]:
-        path.write_bytes(b"half a fi")
+    def fail(path: Path, data: bytes) -> None:
+        path.write_text("half a fi")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(safetensors.torch, "save_file", fail)
     (tmp_path / "old.safetensors").write_bytes(b"precious")
+    monkeypatch.setattr(Path, "write_bytes", fail)
     for name in ("new.safetensors", "old.safetensors"):
         with pytest.raises(OSError, match="no space left"):
             weights.save(net.state_dict(), tmp_path / name, overwrite=True)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old.safetensors", b"precious")]
+
+
+KILLED_WHILE_WRITING = """
+import os, resource, signal, sys, torch
+from pathlib import Path
+import safetensors.torch
+from minideeplab import weights
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))  # larger files are not written: a signal
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # which kills
+state, path = {"a": torch.zeros(2**16)}, Path(sys.argv[2])
+weights.save(state, path) if sys.argv[1] == "ours" else safetensors.torch.save_file(state, path)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit that kills")
+def test_a_save_that_is_killed_leaves_one_file_and_the_next_save_removes_it(tmp_path: Path) -> None:
+    left = {}
+    for who in ("ours", "theirs"):
+        folder = tmp_path / who
+        folder.mkdir()
+        done = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, who, str(folder / "w.safetensors")], check=False)
+        assert done.returncode == -signal.SIGXFSZ
+        left[who] = [path.name for path in folder.iterdir()]
+        weights.save({"a": torch.zeros(2)}, folder / "w.safetensors", overwrite=True)
+        left[who, "again"] = sorted(path.name for path in folder.iterdir())
+    assert len(left["ours"]) == 1
+    assert left["ours", "again"] == ["w.safetensors"]
+    assert not (len(left["theirs"]) == 1 and "minideeplab" in left["theirs"][0])  # safetensors' own file has a name of its own
 
 
 def test_damaged_or_foreign_files_are_refused_and_never_unpickled(net: ASPP, tmp_path: Path) -> None:
