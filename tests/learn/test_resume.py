@@ -129,7 +129,7 @@ class Interrupts(Uneven):
     def __getitem__(self, index):
         self.left -= 1
         for _ in range(self.times if self.left == 0 else 0):
-            os.kill(os.getpid(), self.number)
+            signal.raise_signal(self.number)  # to this thread; with `os.kill` another may take it, and two become one
         return super().__getitem__(index)
 
 
