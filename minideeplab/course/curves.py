@@ -1,12 +1,13 @@
-"""How a network learned, in one picture: the loss of every step, and what came of it for each class."""
+"""How networks learned, in pictures: the loss of every step, mIoU near boundaries, and differences with their intervals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import cycle
 from math import isfinite
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from minideeplab.course.plot import BOTH, FONT, INK, NEGATIVE, NEITHER
+from minideeplab.course.plot import BOTH, FONT, INK, NEGATIVE, NEITHER, SERIES
 
 BARE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # a line behind a number stays behind it
 WINDOW = 50  # steps that the smooth line averages, at most
@@ -45,6 +46,32 @@ def learning(losses: Sequence[float], classes: Mapping[str, float | None], *, mi
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure, means
+
+
+def bands(
+    lines: Mapping[str, Mapping[int, float]], *, yardsticks: Collection[str] = (),
+) -> tuple[Figure, dict[str, list[float]]]:
+    """mIoU by the width of the band around the boundary in which it is scored (Chen 2018, fig. 5); `yardsticks` are dashed.
+
+    `lines` has mIoU in [0, 1] by width in pixels. Also returns the percentages drawn. ValueError for no line, for widths
+    that differ, and for what is no share.
+    """
+    if not lines or len({tuple(line) for line in lines.values()}) > 1 or not next(iter(lines.values())):
+        raise ValueError(f"expected lines of the same widths, got {[list(line) for line in lines.values()] or 'none'}")
+    if wrong := [share for line in lines.values() for share in line.values() if not 0 <= share <= 1]:
+        raise ValueError(f"mIoU is from 0 to 1, got {wrong[0]}")
+    figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+    axes = figure.subplots()
+    drawn = {name: [100 * float(share) for share in line.values()] for name, line in lines.items()}
+    widths = list(map(str, next(iter(lines.values()))))
+    for (name, shares), (color, marker, _) in zip(drawn.items(), cycle(SERIES)):
+        axes.plot(widths, shares, "--" if name in yardsticks else "-", marker=marker, markersize=8, color=color, label=name)
+    axes.set_xlabel("pixels from the boundary, at most", fontsize=FONT)
+    axes.set_ylabel("mIoU in the band, percent", fontsize=FONT)
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=FONT - 1, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, drawn
 
 
 MARKS = {"reproduced": (INK, "o"), "undecided": (NEITHER, "s"), "contradicted": (NEGATIVE, "X")}  # color, marker

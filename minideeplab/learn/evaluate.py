@@ -1,6 +1,6 @@
 """What a trained network is worth: mIoU, accuracy, IoU of each class and mIoU near boundaries, counted in whole numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,28 +47,35 @@ class Scores(NamedTuple):
 def evaluate(net: nn.Module, data: Data, *, widths: Sequence[int] = (1, 2, 4, 8)) -> Scores:
     """One image after the other at its full size, padded behind to 16 k + 1 pixels a side; void (255) counts nowhere.
 
-    `net` answers (N, len(data.classes), H, W) and comes back in the mode in which it was. `trimap` is the mIoU of the pixels
-    that lie within so many of a boundary (`confusion.trimap`). ValueError for no image, and for another count of classes.
+    `net` answers (N, len(data.classes), H, W) and comes back in the mode in which it was. ValueError for no image, and for
+    another count of classes.
     """
     require_kind(nn.Module, net=net)
-    require_counts(widths=widths)
-    classes, device, was_training = len(data.classes), next(net.parameters()).device, net.training
-    if not len(data):
-        raise ValueError("there is no image to evaluate on: the data are empty")
-    whole = torch.zeros(classes, classes, dtype=torch.int64)
-    bands = {width: whole.clone() for width in widths}
+    device, was_training = next(net.parameters()).device, net.training
     net.eval()
+    samples = (data[index] for index in range(len(data)))
     try:
-        for index in range(len(data)):
-            image, truth = data[index]
-            drawn = answer(net, image.to(device), classes)
-            whole = whole + confusion(drawn, truth, classes)
-            for width in widths:
-                bands[width] = bands[width] + confusion(drawn, truth.where(trimap(truth, width), VOID), classes)
+        return score(((answer(net, x.to(device), len(data.classes)), y) for x, y in samples), data.classes, widths=widths)
     finally:
         net.train(was_training)
+
+
+def score(pairs: Iterable[tuple[Tensor, Tensor]], classes: Sequence[str], *, widths: Sequence[int] = (1, 2, 4, 8)) -> Scores:
+    """Scores of label maps, whoever drew them: pairs of what was drawn and what is true, both (H, W); void counts nowhere.
+
+    `trimap` is the mIoU of the pixels that lie within so many of a boundary (`confusion.trimap`). ValueError for no pair.
+    """
+    require_counts(widths=widths)
+    whole = torch.zeros(len(classes), len(classes), dtype=torch.int64)
+    bands, count = {width: whole.clone() for width in widths}, 0
+    for drawn, truth in pairs:
+        whole, count = whole + confusion(drawn, truth, len(classes)), count + 1
+        for width in widths:
+            bands[width] = bands[width] + confusion(drawn, truth.where(trimap(truth, width), VOID), len(classes))
+    if not count:
+        raise ValueError("there is no image to evaluate on: the data are empty")
     near = {width: mean_iou(band) if band.any() else None for width, band in bands.items()}
-    return Scores(mean_iou(whole), accuracy(whole), dict(zip(data.classes, iou(whole), strict=True)), near)
+    return Scores(mean_iou(whole), accuracy(whole), dict(zip(classes, iou(whole), strict=True)), near)
 
 
 def answer(net: nn.Module, image: Tensor, classes: int) -> Tensor:

@@ -4,7 +4,7 @@ from math import inf, nan
 
 import pytest
 
-from minideeplab.course.curves import intervals, learning
+from minideeplab.course.curves import bands, intervals, learning
 
 
 def test_the_running_mean_is_drawn_over_the_losses():
@@ -32,6 +32,23 @@ def test_a_single_step_can_be_drawn_and_a_long_run_averages_fifty():
 def test_what_cannot_be_drawn_is_refused(losses):
     with pytest.raises(ValueError, match="expected finite losses, got"):
         learning(losses, {"a": 1.0}, miou=1.0)
+
+
+def test_bands_are_drawn_by_width_and_yardsticks_are_dashed():
+    lines = {"net": {1: 0.25, 8: 0.5}, "stride 16": {1: 0.2, 8: 0.75}}
+    figure, drawn = bands(lines, yardsticks=["stride 16"])
+    assert drawn == {"net": [25.0, 50.0], "stride 16": [20.0, 75.0]}
+    [axes] = figure.axes
+    assert [list(line.get_ydata()) for line in axes.lines] == list(drawn.values())
+    assert [line.get_linestyle() for line in axes.lines] == ["-", "--"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "8"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(lines)
+
+
+@pytest.mark.parametrize("lines", [{}, {"a": {}}, {"a": {1: 0.5}, "b": {2: 0.5}}, {"a": {1: nan}}, {"a": {1: 1.5}}])
+def test_bands_that_cannot_be_drawn_are_refused(lines):
+    with pytest.raises(ValueError, match=r"same widths|from 0 to 1"):
+        bands(lines)
 
 
 def test_intervals_are_marked_by_their_verdicts_wherever_they_lie():
