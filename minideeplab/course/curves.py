@@ -74,6 +74,30 @@ def bands(
     return figure, drawn
 
 
+def prices(
+    points: Mapping[str, tuple[float, float, float, float]], *, x: str, y: str,
+) -> tuple[Figure, dict[str, tuple[float, float, float, float]]]:
+    """What each costs, on a logarithmic axis, and what came of it: (cost, least, mean, most) by name, a bar from least to most.
+
+    ValueError for no point, and unless costs are above 0 and least <= mean <= most.
+    """
+    if not points or not all(cost > 0 and low <= mean <= high and isfinite(high - low + cost)
+                             for cost, low, mean, high in points.values()):
+        raise ValueError(f"expected points of a cost above 0, least <= mean <= most, got {dict(points) or 'none'}")
+    figure = Figure(figsize=(7.6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for (name, (cost, low, mean, high)), (color, marker, _) in zip(points.items(), cycle(SERIES)):
+        axes.plot([cost, cost], [low, high], color=color, linewidth=2)
+        axes.plot(cost, mean, marker, color=color, markersize=8)
+        axes.annotate(name, (cost, mean), (8, -4), textcoords="offset points", fontsize=FONT - 1, color=color, bbox=BARE)
+    axes.set_xscale("log")
+    axes.margins(x=0.18)
+    axes.set_xlabel(x, fontsize=FONT)
+    axes.set_ylabel(y, fontsize=FONT)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, dict(points)
+
+
 MARKS = {"reproduced": (INK, "o"), "undecided": (NEITHER, "s"), "contradicted": (NEGATIVE, "X")}  # color, marker
 
 

@@ -165,30 +165,36 @@ def encoder_decoder(network: nn.Module) -> tuple[Figure, dict[str, list[Box]]]:
     return figure, {str(name): node.boxes for name, node in nodes.items()}
 
 
-def structures() -> tuple[Figure, Mapping[str, Sequence[int | str]]]:
-    """Three ways back to the image's size (Chen 2018, fig. 1). Also returns the strides of the maps.
+def structures(
+    rows: Mapping[str, Sequence[int | str]] = STRUCTURES, *, skips: Mapping[str, Sequence[int]] = SKIPS,
+) -> tuple[Figure, Mapping[str, Sequence[int | str]]]:
+    """Ways back to the image's size, by default the three of Chen 2018, fig. 1. Also returns the strides of the maps.
 
-    There is no module behind this picture: it draws the plain description above. A map is a bar, lower by the same step for
-    each halving; an arrow is a skip connection between two maps of one stride. Against the figure: strides stand below where
-    it writes factors between the maps (8x in a), and the encoder of (c) ends at 16.
+    There is no module behind this picture: it draws a plain description, strides of maps and words for what stands between
+    them. A map is a bar, lower by the same step for each halving; an arrow is a skip connection between the two maps of a
+    stride in `skips`. Against fig. 1: strides stand below where it writes factors between the maps (8x in a), and the encoder
+    of (c) ends at 16.
     """
     nodes, x, tall = dict[Hashable, Node](), 0.0, 0.0
-    for title, row in STRUCTURES.items():
+    for title, row in rows.items():
+        first = x
         for number, part in enumerate(row):
             tall = 1.9 - 0.27 * log2(part) if isinstance(part, int) else tall  # a string leaves the map's size
             nodes[title, number] = Node([("", "map" if isinstance(part, int) else "module")], x, tall / 2, 0.16, tall)
             x += 0.3
-        x += 0.35
+        x = max(x + 0.35, first + width(title))
     figure, axes = draw(nodes, [], below=0.4, above=0.4)
-    for title, row in STRUCTURES.items():
+    for title, row in rows.items():
         axes.text(nodes[title, 0].x - 0.08, 2.1, title, fontsize=FONT)
         for number, part in enumerate(row):
             place, turned = (nodes[title, number].x, -0.07), 90 if isinstance(part, str) else 0
             axes.text(*place, str(part), ha="center", va="top", fontsize=FONT - 1, rotation=turned)
-        for stride in SKIPS.get(title, ()):
-            one, other = (nodes[title, number] for number, part in enumerate(row) if part == stride)
-            arrow(axes, (one.x + 0.08, 0.9 * one.height), (other.x - 0.08, 0.9 * one.height))
-    return figure, dict(STRUCTURES)
+        for stride in skips.get(title, ()):
+            ends = [nodes[title, number] for number, part in enumerate(row) if part == stride]
+            if len(ends) != 2:
+                raise ValueError(f"a skip connection joins two maps of a stride, {title!r} has {len(ends)} of stride {stride}")
+            arrow(axes, (ends[0].x + 0.08, 0.9 * ends[0].height), (ends[1].x - 0.08, 0.9 * ends[1].height))
+    return figure, dict(rows)
 
 
 def taps(separable: nn.Module) -> tuple[Figure, dict[str, list[list[int]]]]:

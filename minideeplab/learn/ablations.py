@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from minideeplab.blocks.separable import separable_share
-from minideeplab.learn.data import Sample, Shapes
+from minideeplab.learn.batches import Kept
+from minideeplab.learn.data import Shapes
 from minideeplab.learn.evaluate import evaluate
 from minideeplab.learn.predict import SCALES, predict
 from minideeplab.learn.small_networks import (
     CLASSES,
+    HybridHead,
     Stack,
     between,
     dense,
@@ -44,26 +46,10 @@ Measures = dict[str, float]
 Look = Callable[[nn.Module, int], Measures]
 
 
-class Kept:
-    """Shapes that are drawn once and kept, since every arm of an experiment sees them."""
-
-    classes = Shapes.classes
-
-    def __init__(self, count: int, seed: int) -> None:
-        drawn = Shapes(count, size=SIZE, seed=seed)
-        self.samples = [drawn[index] for index in range(count)]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int, /) -> Sample:
-        return self.samples[index]
-
-
 @lru_cache(maxsize=1)
 def held_out() -> Kept:
     """What no seed learns from."""
-    return Kept(HELD, HELD_OUT)
+    return Kept(Shapes(HELD, size=SIZE, seed=HELD_OUT))
 
 
 def scores(net: nn.Module, seed: int) -> Measures:
@@ -290,5 +276,15 @@ EXPERIMENTS: dict[str, Experiment] = {
         [Claim(name, "DeepLabV3", "trimap1") for name in ("U-Net", "SegNet", "RefineNet", "DeepLabV3+")]
         + [Claim(name, "the naive way") for name in ("PSPNet", "DeepLabV3")]
         + [Claim("DeepLabV3+", name) for name in ("U-Net", "SegNet", "RefineNet")],
+    ),
+    "hybrid": Experiment(
+        "What lies between them: ASPP's view of the whole and three bridges, summed?",
+        "the article's closing question, answered by notebook 13; no paper's figure",
+        {
+            "hybrid": Arm(partial(headed, HybridHead, channels=32)),
+            "U-Net": Arm(partial(headed, UNetHead, channels=16)),
+            "DeepLabV3+": Arm(partial(headed, DeepLabV3PlusHead, channels=32, low_channels=8, rates=(1, 2))),
+        },
+        [Claim("hybrid", name, measure) for name in ("U-Net", "DeepLabV3+") for measure in ("miou", "trimap1")],
     ),
 }

@@ -25,6 +25,19 @@ class Data(Protocol):
     def __getitem__(self, index: int, /) -> Sample: ...
 
 
+class Kept:
+    """Data whose samples are drawn or read once, all of them now, for those who look at them often."""
+
+    def __init__(self, data: Data) -> None:
+        self.classes, self.samples = data.classes, [data[index] for index in range(len(data))]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        return self.samples[index]
+
+
 def generator(*numbers: int) -> torch.Generator:
     """Random numbers that are a pure function of whole numbers, at least 0."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))

@@ -18,7 +18,9 @@ import torch
 
 from minideeplab.checks import require_positive
 from minideeplab.cost import profile
-from minideeplab.learn.ablations import EXPERIMENTS, SIZE, Claim, Kept
+from minideeplab.learn.ablations import EXPERIMENTS, SIZE, Claim
+from minideeplab.learn.batches import Kept
+from minideeplab.learn.data import Shapes
 from minideeplab.learn.train import train
 from minideeplab.weights.replacement import replace_whole
 
@@ -45,7 +47,7 @@ def run(name: str, *, seeds: int, folder: Path, steps: int = STEPS) -> list[dict
         }
         if not missing:
             continue
-        data = Kept(PICTURES, seed)
+        data = Kept(Shapes(PICTURES, size=SIZE, seed=seed))
         for arm, (make, rate, looks) in missing.items():
             torch.manual_seed(seed)
             net = make()

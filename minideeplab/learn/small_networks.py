@@ -10,11 +10,13 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minideeplab.blocks.aspp import ASPP
 from minideeplab.blocks.convolution import ConvBNReLU, upsample
 from minideeplab.blocks.extreme import SegmentedInception
-from minideeplab.blocks.separable import SeparableConv2d
+from minideeplab.blocks.separable import SeparableConv2d, SeparableConvBN
 from minideeplab.learn.data import Shapes
 from minideeplab.learn.network_file import SMALL
+from minideeplab.networks.backbone import Pyramid, PyramidBackbone
 from minideeplab.networks.deeplab import DeepLabV3Plus
 from minideeplab.networks.family import Segmenter
 
@@ -99,6 +101,28 @@ def unpooled() -> nn.Module:
     net = plus()
     net.get_submodule("aspp.branches").register_module("0", NoView(32))  # in the place of `ImagePooling`
     return net
+
+
+class HybridHead(nn.Module):
+    """What may lie between the family's heads: ASPP's view of the whole, then three bridges, summed as RefineNet does.
+
+    `Pyramid` -> (N, channels, ceil(H / 2), ceil(W / 2)). No paper's figure: the worked answer to notebook 13's task.
+    """
+
+    def __init__(self, encoder: PyramidBackbone, channels: int = 32) -> None:
+        super().__init__()
+        self.channels = channels
+        self.aspp = ASPP(encoder.high_channels, channels, rates=(1, 2))
+        self.bridges = nn.ModuleList(nn.Conv2d(encoder.channels[s], channels, 1) for s in (8, 4, 2))
+        self.refine = nn.ModuleList(SeparableConvBN(channels, channels) for _ in (8, 4, 2))
+
+    def forward(self, pyramid: Pyramid) -> Tensor:
+        """The map of stride 2."""
+        x = self.aspp(pyramid.high)  # what, on stride 16
+        for stride, bridge, refine in zip((8, 4, 2), self.bridges, self.refine):
+            y = bridge(pyramid.maps[stride])  # where
+            x = refine(F.relu(upsample(x, y.shape[2:]) + y))
+        return x
 
 
 def headed(head: Callable[..., nn.Module], **options: Any) -> nn.Module:

@@ -4,7 +4,7 @@ from math import inf, nan
 
 import pytest
 
-from minideeplab.course.curves import bands, intervals, learning
+from minideeplab.course.curves import bands, intervals, learning, prices
 
 
 def test_the_running_mean_is_drawn_over_the_losses():
@@ -49,6 +49,26 @@ def test_bands_are_drawn_by_width_and_yardsticks_are_dashed():
 def test_bands_that_cannot_be_drawn_are_refused(lines):
     with pytest.raises(ValueError, match=r"same widths|from 0 to 1"):
         bands(lines)
+
+
+def test_prices_are_drawn_with_their_spread_and_their_names():
+    points = {"cheap": (10.0, 1.0, 2.0, 4.0), "dear": (1000.0, 2.0, 2.0, 2.0)}
+    figure, drawn = prices(points, x="MACs", y="mIoU")
+    assert drawn == points
+    [axes] = figure.axes
+    bar, mark = axes.lines[:2]
+    assert (list(bar.get_xdata()), list(bar.get_ydata())) == ([10.0, 10.0], [1.0, 4.0])
+    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([10.0], [2.0])
+    assert [text.get_text() for text in axes.texts] == list(points)
+    assert axes.get_xscale() == "log"
+
+
+@pytest.mark.parametrize("point", [(0.0, 1.0, 1.0, 1.0), (1.0, 2.0, 1.0, 3.0), (1.0, 0.0, nan, 1.0), (inf, 0.0, 0.0, 1.0)])
+def test_prices_that_cannot_be_drawn_are_refused(point):
+    with pytest.raises(ValueError, match="expected points of a cost above 0"):
+        prices({"a": point}, x="x", y="y")
+    with pytest.raises(ValueError, match="got none"):
+        prices({}, x="x", y="y")
 
 
 def test_intervals_are_marked_by_their_verdicts_wherever_they_lie():
