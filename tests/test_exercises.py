@@ -20,6 +20,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 import minideeplab.course
+import minideeplab.learn.train
+from minideeplab.learn.train import train
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -386,6 +388,89 @@ WRONG: dict[tuple[str, str], list[str]] = {  # what a student might write; each 
         """def worth_it(points):
     return [p for p in sorted(points) if not any(q[0] <= p[0] and q[1] >= p[1] for q in points)]  # each beats itself""",
     ],
+    ("12", "scored"): [
+        """def scored(matrix):
+    columns = list(zip(*matrix))
+    unions = [sum(row) + sum(column) for row, column in zip(matrix, columns)]  # the intersection twice
+    return [Fraction(matrix[k][k], union) if union else None for k, union in enumerate(unions)]""",
+        """def scored(matrix):
+    return [Fraction(row[k], sum(row)) if sum(row) else None for k, row in enumerate(matrix)]  # of what is there: recall""",
+        """def scored(matrix):
+    columns = [sum(column) for column in zip(*matrix)]
+    return [Fraction(matrix[k][k], drawn) if drawn else None for k, drawn in enumerate(columns)]  # of what is drawn""",
+        """def scored(matrix):
+    columns = list(zip(*matrix))
+    unions = [sum(row) + sum(column) - row[k] for k, (row, column) in enumerate(zip(matrix, columns))]
+    return [Fraction(matrix[k][k], union) if union else 0 for k, union in enumerate(unions)]  # absent is no zero""",
+        """def scored(matrix):
+    columns = list(zip(*matrix))
+    unions = [sum(row) + sum(column) - row[k] for k, (row, column) in enumerate(zip(matrix, columns))]
+    return [Fraction(matrix[k][k], union) if matrix[k][k] else None for k, union in enumerate(unions)]  # nothing right""",
+        """def scored(matrix):
+    total = sum(map(sum, matrix))
+    return [Fraction(row[k], total) for k, row in enumerate(matrix)]  # of all pixels""",
+        """def scored(matrix):
+    columns = list(zip(*matrix))
+    unions = [sum(row) + sum(column) - row[k] for k, (row, column) in enumerate(zip(matrix, columns))]
+    return [round(matrix[k][k] / union, 2) if union else None for k, union in enumerate(unions)]  # rounded""",
+    ],
+    ("12", "band"): [
+        """def band(labels, r):
+    n, m = len(labels), len(labels[0])
+    near = [(-1, 0), (1, 0), (0, -1), (0, 1)]
+    def other(i, j):
+        places = [(i + k * a, j + k * b) for a, b in near for k in range(1, r + 1)]
+        return any(labels[a][b] != labels[i][j] for a, b in places if 0 <= a < n and 0 <= b < m)
+    return [[other(i, j) for j in range(m)] for i in range(n)]  # not diagonally""",
+        """def band(labels, r):
+    def other(i, j):
+        rows = labels[i - r:i + r + 1]  # at the top -1 is the last row
+        return any(label != labels[i][j] for row in rows for label in row[j - r:j + r + 1])
+    return [[other(i, j) for j in range(len(labels[0]))] for i in range(len(labels))]""",
+        """def band(labels, r):
+    def other(i, j):
+        rows = labels[max(0, i - r):i + r]
+        return any(label != labels[i][j] for row in rows for label in row[max(0, j - r):j + r])
+    return [[other(i, j) for j in range(len(labels[0]))] for i in range(len(labels))]  # the far sides left out""",
+        """def band(labels, r):
+    def other(i, j):
+        rows = labels[max(0, i - r):i + r + 1]
+        return any(label for row in rows for label in row[max(0, j - r):j + r + 1])
+    return [[other(i, j) for j in range(len(labels[0]))] for i in range(len(labels))]  # anything but class 0""",
+        """def band(labels, r):
+    def other(i, j):
+        rows = labels[max(0, i - 1):i + 2]
+        return any(label != labels[i][j] for row in rows for label in row[max(0, j - 1):j + 2])
+    return [[other(i, j) for j in range(len(labels[0]))] for i in range(len(labels))]  # whatever r is""",
+        """def band(labels, r):
+    def other(i, j):
+        rows = labels[max(0, i - r):i + r + 1]
+        return labels[i][j] == 0 and any(label for row in rows for label in row[max(0, j - r):j + r + 1])
+    return [[other(i, j) for j in range(len(labels[0]))] for i in range(len(labels))]  # on one side only""",
+    ],
+    ("13", "one_kernel"): [
+        """def one_kernel(kernels):
+    return torch.cat(kernels, dim=1)  # of one size only""",
+        """def one_kernel(kernels):
+    largest = max(kernel.shape[-1] for kernel in kernels)
+    frames = [largest - kernel.shape[-1] for kernel in kernels]
+    return torch.cat([F.pad(kernel, (frame, 0) * 2) for kernel, frame in zip(kernels, frames)], dim=1)  # in a corner""",
+        """def one_kernel(kernels):
+    largest = max(kernel.shape[-1] for kernel in kernels)
+    wide = [kernel.expand(*kernel.shape[:2], largest, largest) for kernel in kernels]
+    return torch.cat(wide, dim=1)  # repeated, not framed""",
+        """def one_kernel(kernels):
+    largest = max(kernel.shape[-1] for kernel in kernels)
+    frames = [(largest - kernel.shape[-1]) // 2 for kernel in kernels]
+    return torch.cat([F.pad(kernel, (frame,) * 4) for kernel, frame in zip(kernels, frames)][::-1], dim=1)  # from the end""",
+        """def one_kernel(kernels):
+    largest = max(kernel.shape[-1] for kernel in kernels)
+    frames = [(largest - kernel.shape[-1]) // 2 for kernel in kernels]
+    return sum(F.pad(kernel, (frame,) * 4) for kernel, frame in zip(kernels, frames))  # one map's channels""",
+        """def one_kernel(kernels):
+    padded = [F.pad(kernel, ((3 - kernel.shape[-1]) // 2,) * 4) for kernel in kernels]
+    return torch.cat(padded, dim=1)  # always 3 x 3""",
+    ],
 }
 
 
@@ -419,12 +504,18 @@ class Run(NamedTuple):
     truths: list[tuple[int, float]]
 
 
+def for_a_step(net, data, **settings):
+    """Training that nobody waits for: what is asked here depends on no trained network."""
+    return train(net, data, **settings | {"steps": 1})
+
+
 @cache
 def run(path: Path) -> Run:
-    """All code cells in order. What is not compared, such as times, is not run."""
+    """All code cells in order. What is not compared, such as times, is not run, and training ends after a step."""
     names: dict[str, object] = {"__name__": "__main__"}
     found = Run({}, [])
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(minideeplab.learn.train, "train", for_a_step)
         for index, cell in enumerate(nbformat.read(path, as_version=4).cells):
             tags = cell.metadata.get("tags", [])
             patch.setattr(minideeplab.course, "compare_guess", lambda guess, truth, at=index: found.truths.append((at, truth)))

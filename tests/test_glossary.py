@@ -43,7 +43,8 @@ WORDS = {  # a word of the glossary: how it is written in the notebooks, if not 
     "bilinear": "", "logits": "", "IoU": "", "mIoU": "", "MAC": r"MACs?|multiply-accumulates?", "FLOP": r"FLOPs?",
     "multiply-adds": r"multiply-adds?", "arithmetic intensity": "", "roofline": "", "fold": r"fold(s|ed)?",
     "channels last": "", "ablation": r"ablations?", "VOC": "", "ImageNet": "", "COCO": "", "Cityscapes": "",
-    "weight decay": r"weight decays?",
+    "weight decay": r"weight decays?", "void": "", "poly schedule": "", "trimap": "",
+    "chained residual pooling": "",
 }  # fmt: skip
 SAID = {  # explained in plain words, found by a reader
     "padding": "With a frame of zeros the map keeps its size", "stride": "one cell for 16 x 16 pixels",

@@ -26,8 +26,8 @@ def run_experiment(arguments: argparse.Namespace) -> int:
                   for v in found]
         print_json({"experiment": arguments.name, "rows": len(rows), "claims": claims})
         return 0
-    for claim, mean, low, high, _, word in found:
-        print(f"{word:<13}{mean:+.3f} ({low:+.3f} to {high:+.3f})  {claim.text()}")
+    for verdict in found:
+        print(verdict.text())
     return 0
 
 

@@ -6,9 +6,11 @@ from math import isfinite
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from minideeplab.course.plot import BOTH, FONT, INK, NEGATIVE, NEITHER, SERIES
+from minideeplab.course.plot import BOTH, FONT, INK, LABELS, NEGATIVE, NEITHER, SERIES
 
+MANY = [INK, *(color for color in LABELS[1:] if color != "#F0E442")]  # but for yellow, which white drowns
 BARE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # a line behind a number stays behind it
 WINDOW = 50  # steps that the smooth line averages, at most
 
@@ -86,12 +88,15 @@ def prices(
         raise ValueError(f"expected points of a cost above 0, least <= mean <= most, got {dict(points) or 'none'}")
     figure = Figure(figsize=(7.6, 4.2), layout="constrained")
     axes = figure.subplots()
-    for (name, (cost, low, mean, high)), (color, marker, _) in zip(points.items(), cycle(SERIES)):
+    for (name, (cost, low, mean, high)), color, marker in zip(points.items(), cycle(MANY), cycle("o^svDPX")):
         axes.plot([cost, cost], [low, high], color=color, linewidth=2)
-        axes.plot(cost, mean, marker, color=color, markersize=8)
-        axes.annotate(name, (cost, mean), (8, -4), textcoords="offset points", fontsize=FONT - 1, color=color, bbox=BARE)
+        axes.plot(cost, mean, marker, color=color, markersize=9, label=name)
     axes.set_xscale("log")
-    axes.margins(x=0.18)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost:,.4g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.1, y=0.1)
+    figure.legend(fontsize=FONT - 1, frameon=False, loc="outside right center")
     axes.set_xlabel(x, fontsize=FONT)
     axes.set_ylabel(y, fontsize=FONT)
     axes.spines[["top", "right"]].set_visible(False)

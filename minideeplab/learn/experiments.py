@@ -75,11 +75,11 @@ def origin() -> dict[str, str]:
     return {"commit": commit, "date": str(datetime.date.today()), "hardware": hardware}
 
 
-def read(file: Path) -> list[dict[str, str]]:
+def read(file: Path | str) -> list[dict[str, str]]:
     """The rows of a result, none if there is no file."""
-    if not file.exists():
+    if not Path(file).exists():
         return []
-    with file.open(newline="", encoding="utf-8") as lines:
+    with Path(file).open(newline="", encoding="utf-8") as lines:
         return list(csv.DictReader(lines))
 
 
@@ -101,6 +101,16 @@ class Verdict(NamedTuple):
     high: float
     seeds: int
     word: str
+
+    def text(self) -> str:
+        """A line for a reader, in hundredths: of mIoU these are called points.
+
+        >>> judge(Claim("a", "b"), [0.02, 0.03, 0.04]).text()
+        'reproduced    +3.0 (+0.5 to +5.5) points: "a" is better than "b" (mIoU)'
+        """
+        unit = "points" if self.claim.measure in ("miou", "trimap1") else "hundredths"
+        low, mean, high = (f"{100 * value:+.1f}" for value in (self.low, self.mean, self.high))
+        return f"{self.word:<13}{mean:>5} ({low} to {high}) {unit}: {self.claim.text()}"
 
 
 def verdicts(name: str, rows: Sequence[Mapping[str, str]]) -> Iterator[Verdict]:

@@ -59,8 +59,13 @@ def test_prices_are_drawn_with_their_spread_and_their_names():
     bar, mark = axes.lines[:2]
     assert (list(bar.get_xdata()), list(bar.get_ydata())) == ([10.0, 10.0], [1.0, 4.0])
     assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([10.0], [2.0])
-    assert [text.get_text() for text in axes.texts] == list(points)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(points)
     assert axes.get_xscale() == "log"
+
+
+def test_seven_prices_can_be_told_apart():
+    figure, _ = prices({str(k): (10.0**k, 1.0, 1.0, 1.0) for k in range(7)}, x="x", y="y")
+    assert len({(line.get_color(), line.get_marker()) for line in figure.axes[0].lines[1::2]}) == 7
 
 
 @pytest.mark.parametrize("point", [(0.0, 1.0, 1.0, 1.0), (1.0, 2.0, 1.0, 3.0), (1.0, 0.0, nan, 1.0), (inf, 0.0, 0.0, 1.0)])
