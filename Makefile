@@ -87,7 +87,7 @@ $(venv)/python.stamp: $(wildcard $(venv)/unfinished)
 	{ echo "minideeplab needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1). Try: make PYTHON=python3.12"; exit 1; }
 	@echo "first set-up: PyTorch and what '$(or $(MAKECMDGOALS),help)' needs go into .venv here, nowhere else; rm -r .venv takes it back."
 	@echo "With PyTorch's CPU build: about 1.5 GB of disk and a few minutes."
-	@[ "$$(uname)" != Linux ] || [ -n "$(TORCH_INDEX)" ] || { echo "On Linux pip takes PyTorch's CUDA build: about 6 GB. Without a GPU stop now (Ctrl-C) and say"; \
+	@[ "$$(uname)" != Linux ] || [ -n "$(TORCH_INDEX)" ] || { echo "On Linux pip takes PyTorch's CUDA build: about 5.5 GB. Without a GPU stop now (Ctrl-C) and say"; \
 	echo "    make $(MAKECMDGOALS) TORCH_INDEX=URL    (the index URL that PyTorch's own page gives for Linux, pip, CPU)"; }
 	@{ $(PYTHON) -m venv --clear $(venv) && $(python) -m pip --version > /dev/null; } || \
 	{ echo "no virtual environment: on Debian and Ubuntu, install python3-venv"; exit 1; }
