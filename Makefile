@@ -5,9 +5,16 @@ LAB_FLAGS ?=
 NOTEBOOK  ?=
 ROUTE     ?=
 SERVE     ?=
+HOW       ?=
+TORCH     ?=
+NUMPY     ?=
+# On Linux without a GPU: make lab TORCH_INDEX=URL, the index URL that PyTorch's own page gives for pip and CPU, takes the small build
+TORCH_INDEX ?=
+from   := $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)")
 
 venv   := .venv
 peers  := .venv-peers
+other  := .venv-torch-$(TORCH)
 python := $(venv)/bin/python
 pytest := $(python) -m pytest -p no:cacheprovider
 export JUPYTER_PREFER_ENV_PATH := 1
@@ -15,7 +22,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 test check notebooks mutants browser parity: export OMP_NUM_THREADS := 1
 test check notebooks mutants browser parity: export OMP_WAIT_POLICY := passive
 
-.PHONY: help lab slides handout test check notebooks mutants browser parity setup clean
+.PHONY: help lab slides handout test check notebooks mutants browser package anywhere parity setup clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -57,10 +64,16 @@ browser: $(venv)/browser.stamp  ## notebook 01 in a real JupyterLab in headless 
 	@$(python) tools/browser_explorer.py
 	@$(python) tools/browser_slides.py
 
+package: $(venv)/package.stamp  ## build/package: wheel and source archive; the wheel alone, used in an empty environment
+	@$(python) tools/package.py
+
+anywhere: $(if $(TORCH),$(other)/test.stamp,$(venv)/test.stamp)  ## the notebooks on fewer instructions and on two threads; another torch: TORCH=2.4.1 NUMPY=1.26.4
+	@$(if $(TORCH),$(other)/bin/python,$(python)) tools/anywhere.py $(or $(HOW),$(if $(TORCH),plain,))
+
 parity: $(peers)/peers.stamp  ## the same numbers as timm, torchvision and smp; their environment takes 5.5 GB
 	@$(peers)/bin/python -m pytest -p no:cacheprovider -q tests/peers
 
-setup: $(venv)/test.stamp $(venv)/lint.stamp $(venv)/browser.stamp  ## install everything the targets need, in advance
+setup: $(venv)/test.stamp $(venv)/lint.stamp $(venv)/browser.stamp $(venv)/package.stamp  ## install everything the targets need, in advance
 
 clean:  ## remove caches and build/; rm -r .venv starts over
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -72,18 +85,30 @@ clean:  ## remove caches and build/; rm -r .venv starts over
 $(venv)/python.stamp: $(wildcard $(venv)/unfinished)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
 	{ echo "minideeplab needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1). Try: make PYTHON=python3.12"; exit 1; }
+	@echo "first set-up: PyTorch and what '$(or $(MAKECMDGOALS),help)' needs go into .venv here, nowhere else; rm -r .venv takes it back."
+	@echo "With PyTorch's CPU build: about 1.5 GB of disk and a few minutes."
+	@[ "$$(uname)" != Linux ] || [ -n "$(TORCH_INDEX)" ] || { echo "On Linux pip takes PyTorch's CUDA build: about 5.5 GB. Without a GPU stop now (Ctrl-C) and say"; \
+	echo "    make $(MAKECMDGOALS) TORCH_INDEX=URL    (the index URL that PyTorch's own page gives for Linux, pip, CPU)"; }
 	@{ $(PYTHON) -m venv --clear $(venv) && $(python) -m pip --version > /dev/null; } || \
 	{ echo "no virtual environment: on Debian and Ubuntu, install python3-venv"; exit 1; }
 	@touch $@
 
 $(venv)/%.stamp: pyproject.toml constraints.txt $(venv)/python.stamp
-	@echo "setting up .venv for '$*' (first time: a few minutes, most of them for PyTorch; log: $(venv)/$*.log)"
+	@echo "setting up .venv for '$*' (log: $(venv)/$*.log)"
 	@touch $(venv)/unfinished
-	@$(python) -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]" > $(venv)/$*.log 2>&1 || \
+	@$(python) -m pip install --disable-pip-version-check $(from) -c constraints.txt -e ".[$*]" > $(venv)/$*.log 2>&1 || \
 	{ rm -f $(venv)/unfinished; tail -n 20 $(venv)/$*.log; exit 1; }
 	@mkdir -p $(venv)/share/jupyter/lab/settings
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $(venv)/share/jupyter/lab/settings/overrides.json
 	@rm -f $(venv)/unfinished
+	@touch $@
+
+$(other)/test.stamp: pyproject.toml constraints.txt
+	@echo "setting up $(other) (5.5 GB with a CUDA build, log: $(other)/test.log); rm -r $(other) gives it back"
+	@$(PYTHON) -m venv --clear $(other)
+	@grep -v -E '^torch==$(if $(NUMPY),|^numpy==)' constraints.txt > $(other)/constraints.txt
+	@$(other)/bin/python -m pip install --disable-pip-version-check $(from) -c $(other)/constraints.txt torch==$(TORCH) \
+	$(if $(NUMPY),numpy==$(NUMPY)) -e ".[test]" > $(other)/test.log 2>&1 || { tail -n 20 $(other)/test.log; exit 1; }
 	@touch $@
 
 $(peers)/peers.stamp: tests/peers/requirements.txt

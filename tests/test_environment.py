@@ -155,7 +155,10 @@ def test_make_help_lists_every_target():
     (listed,) = re.findall(r"^\.PHONY: (help .*)$", makefile, re.MULTILINE)
     done = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert [line.split()[1] for line in done.stdout.splitlines()] == listed.split()
-    assert listed.split() == "help lab slides handout test check notebooks mutants browser parity setup clean".split()
+    assert (
+        listed.split()
+        == "help lab slides handout test check notebooks mutants browser package anywhere parity setup clean".split()
+    )
 
 
 FAKE_PYTHON = """#!/bin/sh
@@ -219,3 +222,36 @@ def test_a_set_up_that_was_killed_later_begins_anew_as_well(folder):
 def test_what_pip_refuses_costs_no_new_environment(folder):
     assert make(folder, *STAMPS, dies="failing")[0] != 0
     assert make(folder, *STAMPS) == (0, [TEST, LINT])
+
+
+def first_words(folder: Path, *options: str, python: str = "./fake") -> str:
+    """What a person reads when pip is killed before it has done anything."""
+    command = ["make", f"PYTHON={python}", "DIES=pip", ".venv/course.stamp", *options]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={"PATH": os.environ["PATH"], "DIES": "pip"})
+    assert done.returncode != 0
+    return done.stdout
+
+
+def test_the_set_up_says_what_it_takes_before_it_takes_anything(folder):
+    said = first_words(folder)
+    assert re.findall(r"into \.venv|GB of disk|minutes", said) == ["into .venv", "GB of disk", "minutes"]
+    assert ("TORCH_INDEX=URL" in said) == (sys.platform == "linux")
+    assert make(folder, STAMPS[0])[0] == 0
+    assert "GB" not in first_words(folder)
+
+
+def test_the_small_build_is_one_variable(folder):
+    assert "TORCH_INDEX" not in first_words(folder, "TORCH_INDEX=some/where")
+    calls = (folder / "calls").read_text(encoding="utf-8")
+    assert "--extra-index-url some/where -c constraints.txt -e .[course]" in calls
+    assert first_words(folder)
+    assert "--extra-index-url" not in (folder / "calls").read_text(encoding="utf-8").replace(calls, "")
+
+
+def test_an_old_python_is_told_which_one_it_takes(folder):
+    (folder / "old").write_text('#!/bin/sh\n[ "$1" != --version ] || echo Python 3.9.18\n[ "$1" != -c ]\n', encoding="utf-8")
+    (folder / "old").chmod(0o755)
+    assert first_words(folder, python="./old") == (
+        "minideeplab needs Python 3.10 or newer; './old' is Python 3.9.18. Try: make PYTHON=python3.12\n"
+    )
+    assert not (folder / ".venv").exists()

@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.benchmark import Timer
 
 from minideeplab.checks import require_positive
 from minideeplab.cost.report import CONVENTION
@@ -143,9 +142,9 @@ def roofline(*, dtype: torch.dtype = torch.float32, threads: int | None = None) 
     x, weight, matrix = (torch.rand(*shape).to(dtype) for shape in (MAP, (MAP[1], MAP[1], 3, 3), (SIDE, SIDE)))
     source, target = torch.ones(2, COPIED // dtype.itemsize, dtype=dtype)
     with _threads(threads) as used, torch.no_grad():
-        product = _times(lambda: matrix @ matrix, used)
-        convolution = _times(lambda: F.conv2d(x, weight, padding=1), used)
-        copying = _times(lambda: target.copy_(source), used)
+        product = _times(lambda: matrix @ matrix)
+        convolution = _times(lambda: F.conv2d(x, weight, padding=1))
+        copying = _times(lambda: target.copy_(source))
     products = [2 * SIDE**3 / seconds for seconds in product]
     convolutions = [2 * x[0, 0].numel() * weight.numel() / seconds for seconds in convolution]
     flops = Spread.of(max(products, convolutions, key=statistics.median), "FLOP/s")
@@ -217,10 +216,17 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def _times(run: Callable[[], Tensor], threads: int) -> list[float]:
-    timer, times = Timer("run()", globals={"run": run}, num_threads=threads), list[float]()
-    while len(times) < 5:
-        times += timer.blocked_autorange(min_run_time=LEAST).times
+def _times(run: Callable[[], Tensor]) -> list[float]:
+    """Seconds of single runs, at least five and for LEAST seconds, after one to warm up.
+
+    Not by torch.utils.benchmark: importing it writes a line to standard error where a CUDA toolkit is and no GPU.
+    """
+    run()
+    times = list[float]()
+    while len(times) < 5 or sum(times) < LEAST:
+        start = perf_counter()
+        run()
+        times.append(perf_counter() - start)
     return times
 
 

@@ -1,6 +1,7 @@
 """Measured time: the numbers around it are exact, and no time can be taken out without its spread."""
 
 import re
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -90,8 +91,15 @@ def test_the_peak_is_that_of_the_faster_product(monkeypatch):
     product, convolution = 2 * 64**3, 2 * 8 * 8 * 9 * 16 * 16
     for times, faster in (([1.0, 2.0], product), ([3.0, 1.0], convolution)):
         left = iter([[times[0]] * 3, [times[1]] * 3, [1e-6] * 3])
-        monkeypatch.setattr("minideeplab.cost.timing._times", lambda run, threads, left=left: run() is not None and next(left))
+        monkeypatch.setattr("minideeplab.cost.timing._times", lambda run, left=left: run() is not None and next(left))
         assert roofline().flops.quartiles == (faster,) * 3
+
+
+@pytest.mark.parametrize(("name", "looks"), [("minideeplab.cost.timing", False), ("torch.utils.benchmark", True)])
+def test_to_measure_imports_nothing_that_looks_for_a_cuda_toolkit(name, looks):
+    """Where it finds one and no GPU, it says so on standard error: in a cell of notebook 11, under a CUDA build."""
+    check = f"import sys, {name}; print('torch.utils.cpp_extension' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == f"{looks}\n"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
