@@ -155,7 +155,7 @@ def test_make_help_lists_every_target():
     (listed,) = re.findall(r"^\.PHONY: (help .*)$", makefile, re.MULTILINE)
     done = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert [line.split()[1] for line in done.stdout.splitlines()] == listed.split()
-    assert listed.split() == "help lab slides handout test check notebooks mutants browser parity setup clean".split()
+    assert listed.split() == "help lab slides handout docs test check notebooks mutants browser parity setup clean".split()
 
 
 FAKE_PYTHON = """#!/bin/sh

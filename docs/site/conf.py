@@ -6,13 +6,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from build_site import describe_pictures, plain_docstring  # noqa: E402
+from site_pages import describe_pictures, plain_docstring  # noqa: E402
 
 project = "minideeplab"
 author = "the authors of minideeplab"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 exclude_patterns = ["README.md"]  # its pieces are the landing page
 
+smartquotes = False  # the text is the one that is committed
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # what is shown is what is committed, and compared by `make test`
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # they would be asked of another host
@@ -23,6 +24,7 @@ autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "undoc-members": True}
 autodoc_preserve_defaults = True
+add_module_names = False
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
 
@@ -32,11 +34,12 @@ html_static_path = [str(Path(__file__).parent / "static")]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_copy_source = False
+html_use_index = False  # the search finds more
 html_show_sphinx = False
 html_theme_options = {"top_of_page_buttons": [], "navigation_with_keys": True}
 
 
-def setup(app):  # noqa: ANN001, ANN201
+def setup(app):
     """What the library's docstrings and the notebooks' pictures need to be read by Sphinx."""
     app.connect("autodoc-process-docstring", lambda app, what, name, thing, options, lines: plain_docstring(lines))
     app.connect("doctree-read", describe_pictures)
