@@ -3,8 +3,8 @@
 Every page is opened in light colors at desktop width and in dark ones at phone width: no console error, no request to another
 host (they are refused), every picture there, nothing wider than a phone but what scrolls inside itself, and no complaint of
 axe-core (contrast, names, order, keyboard access). The keyboard alone must reach the text, a folded answer, the colors and the
-search, which must find "output stride". The decks are opened, and measured by tools/browser_slides.py. First a few pages are broken on
-purpose: a gate that does not notice is no gate. Screenshots go to build/browser/site-*.png.
+search, which must find "output stride". The decks are opened, and measured by tools/browser_slides.py. First a few
+pages are broken on purpose: a gate that does not notice is no gate. Screenshots go to build/browser/site-*.png.
 """
 
 import argparse

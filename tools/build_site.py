@@ -66,10 +66,8 @@ def pages() -> dict[str, str]:
         others=[name[:-3] for name in copied if re.fullmatch(r"docs/\w+\.md", name) and name[:-3] not in named],
         reference=list(reference),
     )
-    welcome, ten, rest = rewritten(readme, "index.md").partition("## Ten lines")
-    if not ten:
-        raise ValueError("README.md has no section 'Ten lines', before which the site says what else it has")
-    return made | {"index.md": f"{welcome}{contents}\n{ten}{rest}"}
+    welcome, picture, rest = rewritten(readme, "index.md").partition("\n![")
+    return made | {"index.md": f"{welcome}\n{contents}{picture}{rest}"}
 
 
 def lay_out(target: Path = SOURCES) -> None:

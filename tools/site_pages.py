@@ -127,8 +127,8 @@ def course_page(lessons: list[Lesson], titles: dict[str, str]) -> str:
     hours, minutes = divmod(sum(each.minutes for each in lessons), 60)
     intro = (
         f"# The course in order\n\n{len(lessons)} notebooks, {hours} hours and {minutes} minutes to study. They are shown "
-        "with the outputs that are committed; `make lab` runs them. What *exactly*, *in trend* and *not here* mean stands above "
-        "the table of all [claims](../docs/claims.md).\n"
+        "with the outputs that are committed; `make lab` runs them. What *exactly*, *in trend* and *not here* mean stand "
+        "above the table of all [claims](../docs/claims.md).\n"
     )
     return "\n".join([intro, *table, "", *parts])
 

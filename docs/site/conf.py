@@ -11,14 +11,11 @@ from site_pages import describe_pictures, plain_docstring  # noqa: E402
 project = "minideeplab"
 author = "the authors of minideeplab"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
-exclude_patterns = ["README.md"]  # its pieces are the landing page
 
 smartquotes = False  # the text is the one that is committed
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # what is shown is what is committed, and compared by `make test`
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # they would be asked of another host
-nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
-suppress_warnings = ["config.cache"]
 
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
@@ -35,6 +32,7 @@ html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_copy_source = False
 html_use_index = False  # the search finds more
+html_show_copyright = False
 html_show_sphinx = False
 html_theme_options = {"top_of_page_buttons": [], "navigation_with_keys": True}
 
