@@ -31,7 +31,7 @@ html_static_path = [str(Path(__file__).parent / "static")]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_copy_source = False
-html_use_index = False  # the search finds more
+html_use_index = html_domain_indices = False  # the search finds more
 html_show_copyright = False
 html_show_sphinx = False
 html_theme_options = {"top_of_page_buttons": [], "navigation_with_keys": True}
