@@ -19,10 +19,10 @@ python := $(venv)/bin/python
 pytest := $(python) -m pytest -p no:cacheprovider
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
-test check notebooks mutants browser parity: export OMP_NUM_THREADS := 1
-test check notebooks mutants browser parity: export OMP_WAIT_POLICY := passive
+test check notebooks mutants browser docs parity: export OMP_NUM_THREADS := 1
+test check notebooks mutants browser docs parity: export OMP_WAIT_POLICY := passive
 
-.PHONY: help lab slides handout test check notebooks mutants browser package anywhere parity setup clean
+.PHONY: help lab slides handout docs test check notebooks mutants browser package anywhere parity setup clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -39,6 +39,9 @@ slides: $(venv)/slides.stamp  ## the notebooks as decks, served here; the lectur
 
 handout: $(venv)/course.stamp  ## build/handout: notebooks without outputs and solutions, and one page that prints
 	@$(python) tools/handout.py
+
+docs: $(venv)/docs.stamp  ## build/docs: pages, notebooks and reference as a site to read without installing anything
+	@$(python) tools/build_site.py
 
 test: $(venv)/test.stamp  ## unit tests, doctests, and every notebook executed and compared
 	@start=$$(date +%s); status=0; \
@@ -59,10 +62,11 @@ notebooks: $(venv)/test.stamp  ## execute the notebooks and rewrite all outputs 
 mutants: $(venv)/test.stamp  ## break a copy of the library in known ways: each must turn a notebook red
 	@$(python) tools/mutants.py
 
-browser: $(venv)/browser.stamp  ## notebook 01 in a real JupyterLab in headless Chromium (another: NOTEBOOK=04), docs/explorer.html, every slide
+browser: $(venv)/browser.stamp  ## notebook 01 in a real JupyterLab in headless Chromium (another: NOTEBOOK=04), docs/explorer.html, every slide, every page of the site
 	@$(python) tools/browser.py $(or $(NOTEBOOK),01)
 	@$(python) tools/browser_explorer.py
 	@$(python) tools/browser_slides.py
+	@$(python) tools/browser_site.py
 
 package: $(venv)/package.stamp  ## build/package: wheel and source archive; the wheel alone, used in an empty environment
 	@$(python) tools/package.py
@@ -73,7 +77,7 @@ anywhere: $(if $(TORCH),$(other)/test.stamp,$(venv)/test.stamp)  ## the notebook
 parity: $(peers)/peers.stamp  ## the same numbers as timm, torchvision and smp; their environment takes 5.5 GB
 	@$(peers)/bin/python -m pytest -p no:cacheprovider -q tests/peers
 
-setup: $(venv)/test.stamp $(venv)/lint.stamp $(venv)/browser.stamp $(venv)/package.stamp  ## install everything the targets need, in advance
+setup: $(venv)/test.stamp $(venv)/lint.stamp $(venv)/docs.stamp $(venv)/browser.stamp $(venv)/package.stamp  ## install everything the targets need, in advance
 
 clean:  ## remove caches and build/; rm -r .venv starts over
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

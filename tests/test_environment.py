@@ -157,7 +157,7 @@ def test_make_help_lists_every_target():
     assert [line.split()[1] for line in done.stdout.splitlines()] == listed.split()
     assert (
         listed.split()
-        == "help lab slides handout test check notebooks mutants browser package anywhere parity setup clean".split()
+        == "help lab slides handout docs test check notebooks mutants browser package anywhere parity setup clean".split()
     )
 
 

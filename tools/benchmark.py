@@ -288,7 +288,7 @@ def section(how: str, answers: dict[str, Any]) -> str:
     every = [row for _, rows in made for row in rows]
     return "\n".join(
         [
-            f"### {how}",
+            f"## {how}",
             "",
             f"The product runs at {spread([SIDE**3 / value / 1e9 for value in products])} GMAC/s.",
             "",
@@ -338,7 +338,7 @@ none. The bound is float32's in every row, and a yardstick: convolutions can run
 the bound of its own rounds: compare ratios, not milliseconds.
 
 {chr(10).join(sections)}
-### In fresh processes
+## In fresh processes
 
 | target | median (quartiles) | at most | |
 |---|--:|--:|---|
