@@ -23,7 +23,7 @@ from regenerate import ONE_THREAD, execute, merged
 from test_notebooks import NOTEBOOKS, PATHS, printed, read, tags
 
 FEWEST, MOST, IN_EACH = 40, 50, 2  # cells of the lecture, code and markdown: 90 minutes, and no notebook is skipped
-BREAKS, BREAKS_IN_EACH, BROKEN_NOTEBOOKS = 36, 2, [f"{number:02}" for number in range(4, 12)]
+BREAKS, BREAKS_IN_EACH, BROKEN_NOTEBOOKS = 50, 2, [f"{number:02}" for number in range(4, 14)]
 
 
 class Cell(NamedTuple):
@@ -372,10 +372,11 @@ def test_a_lecture_too_long_or_too_short_or_with_a_gap_is_noticed(sizes, count):
 
 def test_breaks_too_few_are_noticed():
     row = MUTATIONS[0]
-    enough = [row._replace(catcher=number) for number in BROKEN_NOTEBOOKS for _ in range(5)]
+    enough = [row._replace(catcher=number) for number in BROKEN_NOTEBOOKS for _ in range(6)]
     assert too_few_breaks(enough) == []
-    assert too_few_breaks(enough[:-4]) == ["1 breaks for notebook 11, at least 2 are asked for"]
-    assert too_few_breaks(enough[:35]) == [
-        "35 breaks, at least 36 are asked for",
-        "0 breaks for notebook 11, at least 2 are asked for",
+    assert too_few_breaks(enough[:-5]) == ["1 breaks for notebook 13, at least 2 are asked for"]
+    assert too_few_breaks(enough[:49]) == [
+        "49 breaks, at least 50 are asked for",
+        "1 breaks for notebook 12, at least 2 are asked for",
+        "0 breaks for notebook 13, at least 2 are asked for",
     ]

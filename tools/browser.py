@@ -63,7 +63,7 @@ def free_port() -> int:
 
 def serve(home: Path, port: int, token: str) -> "subprocess.Popen[bytes]":
     """JupyterLab on a copy of the notebooks, with settings of its own; returns when it answers."""
-    for part in ("notebooks", "minideeplab"):
+    for part in ("notebooks", "minideeplab", "docs/results"):
         shutil.copytree(ROOT / part, home / "course" / part, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     for name, values in SETTINGS.items():
         path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"

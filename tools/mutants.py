@@ -152,6 +152,24 @@ MUTATIONS = [
              "2 * weight.numel() * (padded - places)", "0"),
     Mutation("a published number is mistyped", "10", "cost/published.py",
              "79.93,   89.76", "79.39,   89.76"),
+    Mutation("void is learned", "12", "learn/train.py::loss",
+             "labels.ne(VOID).sum().clamp(min=1)", "labels.numel()"),
+    Mutation("the rate falls in a straight line", "12", "learn/train.py::poly",
+             "float(rate * (1 - step / steps) ** power)", "float(rate * (1 - step / steps))"),
+    Mutation("depthwise kernels decay", "12", "learn/train.py::parameter_groups",
+             " and not part.groups == part.in_channels > 1", ""),
+    Mutation("a band is as wide as its square", "12", "learn/confusion.py::trimap",
+             "min(width, sum(labels.shape)) ** 2", "width ** 4"),
+    Mutation("an interval of one standard error", "12", "learn/experiments.py::judge",
+             "STUDENT[min(count, 10) - 2] * ", ""),
+    Mutation("SegNet gets values, not places", "13", "networks/encoder_decoder.py::SegNetHead",
+             "max_unpool2d(x, places, before.shape[2:])", "(max_unpool2d(x, places, before.shape[2:]) + before)"),
+    Mutation("U-Net forgets the finest map", "13", "networks/encoder_decoder.py::UNetHead",
+             "x = step(x, pyramid.maps[stride])", "x = step(x, pyramid.maps[stride] * (stride > 2))"),
+    Mutation("RefineNet's pooling is no chain", "13", "blocks/refinement.py::ChainedResidualPooling",
+             "F.max_pool2d(link, 5", "F.max_pool2d(x, 5"),
+    Mutation("PSPNet has no view of the whole", "13", "networks/family.py::PSPNetHead",
+             "self.mix(self.pool(pyramid.high))", "self.mix(self.pool(pyramid.high) * 0)"),
 ]
 # fmt: on
 
@@ -163,8 +181,8 @@ def notebooks(first: str = "") -> list[str]:
 
 
 def copy(folder: Path) -> None:
-    """The library and the notebooks, and the configuration that pytest runs under."""
-    for part in ("minideeplab", "notebooks"):
+    """The library, the notebooks, the results that they read, and the configuration that pytest runs under."""
+    for part in ("minideeplab", "notebooks", "docs/results"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     shutil.copy(ROOT / "pyproject.toml", folder)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from minideeplab.course.curves import intervals
 from minideeplab.learn.ablations import EXPERIMENTS, HELD, MEASURES, SIZE
-from minideeplab.learn.experiments import BATCH, Verdict, read, verdicts
+from minideeplab.learn.experiments import BATCH, RESULTS, Verdict, read, verdicts
 
 ROOT = Path(__file__).parents[1]
-FOLDER, PAGE, PICTURE = ROOT / "docs" / "results", ROOT / "docs" / "experiments.md", ROOT / "docs" / "experiments.png"
+PAGE, PICTURE = ROOT / "docs" / "experiments.md", ROOT / "docs" / "experiments.png"
 READINGS = {  # what a table does not say by itself
     "activation": '"nothing" is no layer at all between depthwise and pointwise.',
     "residual": """Rates are those of learning. Without shortcuts the largest is the best of the three; larger ones were
@@ -68,7 +68,7 @@ Not run yet: {left}.
 def main() -> int:
     parts, judged = [], list[tuple[str, Verdict]]()
     for name, experiment in EXPERIMENTS.items():
-        rows = read(FOLDER / f"{name}.csv")
+        rows = read(RESULTS / f"{name}.csv")
         if not rows:
             continue
         found = list(verdicts(name, rows))
@@ -94,10 +94,10 @@ def main() -> int:
             )
         )
     if not parts:
-        print(f"{FOLDER} holds no results: run python -m minideeplab experiment NAME", file=sys.stderr)
+        print(f"{RESULTS} holds no results: run python -m minideeplab experiment NAME", file=sys.stderr)
         return 1
     counts = {word: sum(verdict.word == word for _, verdict in judged) for word in ("reproduced", "undecided", "contradicted")}
-    left = ", ".join(name for name in EXPERIMENTS if not read(FOLDER / f"{name}.csv"))
+    left = ", ".join(name for name in EXPERIMENTS if not read(RESULTS / f"{name}.csv"))
     counted = ", ".join(f"{count} {word}" for word, count in counts.items())
     alt = f"Of {len(judged)} claims {counted}: the mean difference of each and its interval"
     points = [(f"{name}: {v.claim.text()}", v.mean, v.low, v.high, v.word) for name, v in judged]

@@ -24,6 +24,7 @@ from minideeplab.learn.data import Shapes
 from minideeplab.learn.train import train
 from minideeplab.weights.replacement import replace_whole
 
+RESULTS = Path(__file__).parents[2] / "docs" / "results"  # of a checkout
 STEPS, BATCH = 400, 16
 PICTURES = 2000  # to learn from, for each seed others
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % for 2 to 10 seeds; the last for more
@@ -75,11 +76,18 @@ def origin() -> dict[str, str]:
     return {"commit": commit, "date": str(datetime.date.today()), "hardware": hardware}
 
 
-def read(file: Path | str) -> list[dict[str, str]]:
+def committed(name: str) -> list[dict[str, str]]:
+    """The rows that came with the checkout. FileNotFoundError for none: a wheel brings none, and `experiment` makes them."""
+    if not (rows := read(file := RESULTS / f"{name}.csv")):
+        raise FileNotFoundError(f"there is no {file}: python -m minideeplab experiment {name} -o {RESULTS} makes it")
+    return rows
+
+
+def read(file: Path) -> list[dict[str, str]]:
     """The rows of a result, none if there is no file."""
-    if not Path(file).exists():
+    if not file.exists():
         return []
-    with Path(file).open(newline="", encoding="utf-8") as lines:
+    with file.open(newline="", encoding="utf-8") as lines:
         return list(csv.DictReader(lines))
 
 

@@ -1,8 +1,10 @@
 """The ablations in small: every arm is the network it says, and a verdict follows the rule that was written before the run."""
 
 import math
+import re
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ import minideeplab as m
 from minideeplab.cost import profile
 from minideeplab.learn import ablations, experiments
 from minideeplab.learn.ablations import EXPERIMENTS, Arm, Claim, Experiment
-from minideeplab.learn.experiments import judge, read, run, verdicts
+from minideeplab.learn.experiments import committed, judge, read, run, verdicts
 from minideeplab.learn.small_networks import CLASSES, Stack, between, dense, plus, unreduced
 
 ARMS = [(name, arm) for name, experiment in EXPERIMENTS.items() for arm in experiment.arms]
@@ -252,3 +254,35 @@ def test_four_experiments_share_a_network_and_its_runs():
     assert len(set(map(tuple, runs.values()))) == 1
     others = {row["miou"] for row in read(RESULTS / "separable.csv") if row["arm"] == "dense"}
     assert others.isdisjoint(runs["decoder"])
+
+
+def test_results_that_came_with_the_checkout_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [len(committed(name)) for name in ("decoder", "heads")] == [10, 35]
+    monkeypatch.setattr(experiments, "RESULTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no .*decoder\.csv: python -m minideeplab experiment decoder -o "):
+        committed("decoder")
+
+
+def test_a_hybrid_that_is_told_in_the_notebook_is_the_one_that_was_measured():
+    cells = nbformat.read(Path(__file__).parents[2] / "notebooks" / "13_a_family_of_heads.ipynb", as_version=4).cells
+    (folded,) = [cell.source for cell in cells if "A worked hybrid" in cell.source]
+    names: dict[str, object] = {"nn": nn, "torch": torch}
+    exec(re.search(r"```python\n(.*?)```", folded, re.DOTALL)[1], names)
+    torch.manual_seed(0)
+    net = EXPERIMENTS["hybrid"].arms["hybrid"].make().eval()
+    told = names["MyHead"](net.backbone).eval()
+    told.load_state_dict(net.head.state_dict())
+    pyramid = net.backbone.pyramid(torch.rand(1, 3, 65, 65))
+    assert torch.equal(told(pyramid), net.head(pyramid))
+    assert told.channels == net.head.channels
+    assert f"{sum(value.numel() for value in net.parameters()):,} parameters" in folded
+
+
+def test_a_hybrid_without_a_bridge_is_another_one():
+    net = EXPERIMENTS["hybrid"].arms["hybrid"].make().eval()
+    pyramid = net.backbone.pyramid(torch.rand(1, 3, 65, 65))
+    before = net.head(pyramid)
+    with torch.no_grad():
+        net.head.bridges[1].weight.zero_()
+    assert not torch.equal(net.head(pyramid), before)
