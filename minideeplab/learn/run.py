@@ -12,7 +12,7 @@ from minideeplab.learn.processes import device
 from minideeplab.learn.start import Start, data_of
 from minideeplab.learn.train import train
 
-RATE, AUTHORS_RATE = 0.1, 0.007  # from fresh weights, and from weights that know something (Chen 2017, section 4.1)
+RATE, LOADED_RATE = 0.1, 0.03  # from fresh weights, and from loaded ones; Chen's 0.007 is for 30,000 steps
 SIZE, AUTHORS_SIZE = 65, 513  # pixels a side of a crop, of shapes and of photos
 BATCH, AUTHORS_BATCH = 8, 16
 
@@ -25,8 +25,8 @@ def run(
 
     Without `root` it learns shapes as they are, else photos that are scaled, cut and mirrored. Another process prepares them.
     For shapes, whose layers are too small to share, torch is set to one thread: so the result does not depend on how many
-    cores there are. None for scores in all processes but the first. `batch` and `size` have the authors' values for photos,
-    `rate` for loaded weights.
+    cores there are. None for scores in all processes but the first. `batch` and `size` have the authors' values for photos.
+    `freeze_norm` keeps the batch norm that was loaded; what is fresh beside loaded weights learns its own.
     """
     clock, data, held_out = monotonic(), data_of(root, "train", seed=seed), data_of(root, "val")
     params = sum(value.numel() for value in begin.net.parameters())
@@ -36,8 +36,9 @@ def run(
         torch.set_num_threads(1)
     losses = train(
         begin.net.to(device()), data, steps=steps, batch=batch or (AUTHORS_BATCH if root else BATCH),
-        size=size or (AUTHORS_SIZE if root else SIZE), rate=(AUTHORS_RATE if begin.source else RATE) if rate is None else rate,
-        seed=seed, out=out, resume=resume, frozen=frozen, freeze_norm=freeze_norm, scales=(0.5, 2.0) if root else (1.0, 1.0),
+        size=size or (AUTHORS_SIZE if root else SIZE), rate=(LOADED_RATE if begin.source else RATE) if rate is None else rate,
+        seed=seed, out=out, resume=resume, frozen=frozen, freeze_norm=freeze_norm, fresh=begin.fresh if begin.source else (),
+        scales=(0.5, 2.0) if root else (1.0, 1.0),
         workers=min(8, os.cpu_count() or 1) if device().type == "cuda" else 1,
         about={"minideeplab": description, "source": "train", "labels": labels, "network": begin.network},
     )

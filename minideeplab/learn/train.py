@@ -70,10 +70,13 @@ def loss(logits: Tensor, labels: Tensor, counted: Tensor | None = None) -> Tenso
     return total / (labels.ne(VOID).sum().clamp(min=1) if counted is None else counted)
 
 
-def freeze_norms(net: nn.Module) -> None:
-    """Batch norm as in evaluation, its scale and shift fixed, while the rest learns: for batches too small for statistics."""
-    for part in net.modules():
-        if isinstance(part, NORMS):
+def freeze_norms(net: nn.Module, *, but: Sequence[str] = ()) -> None:
+    """Batch norm as in evaluation, its scale and shift fixed, while the rest learns: for batches too small for statistics.
+
+    Those in the parts named by `but` learn: where nothing has been measured yet, there is nothing to keep.
+    """
+    for name, part in net.named_modules():
+        if isinstance(part, NORMS) and not any(f"{name}.".startswith(f"{fresh}.") for fresh in but):
             freeze(part)
 
 
@@ -84,14 +87,16 @@ def freeze(part: nn.Module) -> None:
 
 def train(
     net: nn.Module, data: Data, *, steps: int, batch: int, size: int, rate: float, seed: int = 0, out: Path | None = None,
-    resume: bool = False, frozen: Sequence[str] = (), freeze_norm: bool = False, scales: tuple[float, float] = (0.5, 2.0),
+    resume: bool = False, frozen: Sequence[str] = (), freeze_norm: bool = False, fresh: Sequence[str] = (),
+    scales: tuple[float, float] = (0.5, 2.0),
     weight_decay: float = 4e-5, power: float = 0.9, save_every: float = 60.0, workers: int = 0,
     about: Mapping[str, str] | None = None,
 ) -> list[float]:
     """Train `net`, which answers (N, classes, H, W), on `batch` crops of `size` a step; the losses, one a step.
 
-    `rate` falls as `poly` says, momentum is 0.9. `frozen` names parts of `net` that learn nothing, as "backbone". `workers`
-    prepare images in processes of their own; the result does not depend on them. The network stays in training mode.
+    `rate` falls as `poly` says, momentum is 0.9. `frozen` names parts of `net` that learn nothing, as "backbone";
+    `freeze_norm` freezes batch norm everywhere but in the parts that `fresh` names. `workers` prepare images in processes
+    of their own; the result does not depend on them. The network stays in training mode.
     `out` is a folder, made if missing: checkpoint.safetensors (every `save_every` seconds), log.csv (step, rate, loss), and
     at the end weights.safetensors with the header `about`. `resume` goes on from its checkpoint, if it has one.
 
@@ -117,7 +122,7 @@ def train(
         for name in frozen:
             freeze(net.get_submodule(name))
         if freeze_norm:
-            freeze_norms(net)
+            freeze_norms(net, but=fresh)
         optimizer = SGD(parameter_groups(net, weight_decay), lr=rate, momentum=0.9)
         losses = read_checkpoint(checkpoint, net, optimizer, settings) if checkpoint and checkpoint.exists() else []
         model = DistributedDataParallel(net) if ranks > 1 else net

@@ -118,7 +118,7 @@ def test_every_option_of_training_reaches_it(capsys, tmp_path, monkeypatch):
     about = given.pop("about")
     assert given == {
         "steps": 7, "batch": 3, "size": 49, "rate": 0.5, "seed": 11, "frozen": ["backbone"], "freeze_norm": True,
-        "resume": True, "out": tmp_path, "scales": (1.0, 1.0), "workers": 1,
+        "fresh": (), "resume": True, "out": tmp_path, "scales": (1.0, 1.0), "workers": 1,
     }  # fmt: skip
     assert about["labels"] == "background\ndisc\nrod\nbox"
     refused(capsys, "train")
@@ -126,7 +126,7 @@ def test_every_option_of_training_reaches_it(capsys, tmp_path, monkeypatch):
         "steps": 1000, "batch": 8, "size": 65, "rate": running.RATE, "seed": 0
     }  # fmt: skip
     text = " ".join(answer_of_help(capsys).split())
-    assert f"(default: {running.RATE}, from weights {running.AUTHORS_RATE})" in text
+    assert f"(default: {running.RATE}, from weights {running.LOADED_RATE})" in text
 
 
 def answer_of_help(capsys):
@@ -145,6 +145,11 @@ def test_a_folder_in_voc_s_layout_is_learned_from_the_shipped_weights(capsys, tm
     net = opened(tmp_path / "run" / "weights.safetensors")
     theirs = opened("shipped").state_dict()
     assert all(torch.equal(value, theirs[f"backbone.{name}"]) for name, value in net.backbone.state_dict().items())
+    aspp, decoder = (net.get_submodule(name).state_dict() for name in ("aspp", "decoder"))
+    assert all(torch.equal(value, theirs[f"aspp.{name}"]) for name, value in aspp.items() if "running" in name)  # frozen norms
+    fresh = [value for name, value in decoder.items() if name.endswith("running_mean")]
+    assert fresh
+    assert all(value.any() for value in fresh)  # a fresh one measures its own
     photo = folder / "JPEGImages" / "4.jpg"
     out, _ = answer(capsys, "segment", photo, "--weights", tmp_path / "run" / "weights.safetensors", "-o", tmp_path / "4.png")
     assert {line.split()[1] for line in out.splitlines()} <= {"red", "green", "blue"}  # the names stand in the file

@@ -120,6 +120,14 @@ def test_a_frozen_backbone_learns_nothing_and_its_head_does():
     assert [name for name in changed(net, before) if name.startswith("backbone")]
 
 
+def test_norms_of_fresh_parts_learn_where_the_others_are_frozen():
+    before = state(net := tiny())
+    train(net, Shapes(9, size=17), **settings(steps=2), freeze_norm=True, fresh=["decoder"])
+    norms = {name for name, part in net.named_modules() if isinstance(part, nn.BatchNorm2d)}
+    moved = {name.rpartition(".")[0] for name in changed(net, before) if name.rpartition(".")[0] in norms}
+    assert moved == {name for name in norms if name.startswith("decoder.")} < norms
+
+
 def test_freezing_norms_leaves_dropout_in_training():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.1), nn.Conv2d(3, 3, 1)).train()
     freeze_norms(net)
