@@ -12,7 +12,7 @@ from minideeplab.learn.processes import device
 from minideeplab.learn.start import Start, data_of
 from minideeplab.learn.train import train
 
-RATE, LOADED_RATE = 0.1, 0.03  # from fresh weights, and from loaded ones; Chen's 0.007 is for 30,000 steps
+RATE, LOADED_RATE = 0.1, 0.01  # from fresh weights, and from loaded ones; Chen's 0.007 is for 30,000 steps
 SIZE, AUTHORS_SIZE = 65, 513  # pixels a side of a crop, of shapes and of photos
 BATCH, AUTHORS_BATCH = 8, 16
 
