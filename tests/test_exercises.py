@@ -450,7 +450,9 @@ WRONG: dict[tuple[str, str], list[str]] = {  # what a student might write; each 
     ],
     ("13", "one_kernel"): [
         """def one_kernel(kernels):
-    return torch.cat(kernels, dim=1)  # of one size only""",
+    smallest = min(kernel.shape[-1] for kernel in kernels)
+    skipped = [(kernel.shape[-1] - smallest) // 2 for kernel in kernels]
+    return torch.cat([k[..., n:n + smallest, n:n + smallest] for k, n in zip(kernels, skipped)], dim=1)  # cut down""",
         """def one_kernel(kernels):
     largest = max(kernel.shape[-1] for kernel in kernels)
     frames = [largest - kernel.shape[-1] for kernel in kernels]
