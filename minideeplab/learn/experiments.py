@@ -117,7 +117,9 @@ class Verdict(NamedTuple):
         'reproduced    +3.0 (+0.5 to +5.5) points: "a" is better than "b" (mIoU)'
         """
         unit = "points" if self.claim.measure in ("miou", "trimap1") else "hundredths"
-        low, mean, high = (f"{100 * value:+.1f}" for value in (self.low, self.mean, self.high))
+        bounds = [100 * value for value in (self.low, self.mean, self.high)]
+        digits = 2 if min(map(abs, bounds)) < 0.05 else 1  # +0.0 would not say on which side of zero
+        low, mean, high = (f"{value:+.{digits}f}" for value in bounds)
         return f"{self.word:<13}{mean:>5} ({low} to {high}) {unit}: {self.claim.text()}"
 
 
