@@ -55,7 +55,7 @@ def far(one, other):
 def test_two_processes_train_what_one_does_with_the_same_global_batch(one, tmp_path):
     done = together(tmp_path / "run")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["4", "4"]
+    assert "".join(done.stdout.split()) == "44"  # each prints a line, and two lines may run into one
     assert far(one, tmp_path / "run") < 1e-6
     logs = [[line.split(",") for line in (out / "log.csv").read_text().splitlines()] for out in (one, tmp_path / "run")]
     assert [len(log) for log in logs] == [5, 5]  # one process writes

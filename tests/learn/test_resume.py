@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,11 @@ class Interrupts(Uneven):
     def __getitem__(self, index):
         self.left -= 1
         for _ in range(self.times if self.left == 0 else 0):
-            signal.raise_signal(self.number)  # to this thread; with `os.kill` another may take it, and two become one
+            heard = signal.getsignal(self.number)
+            signal.raise_signal(self.number)  # to this thread; with `os.kill` another may take it
+            deadline = time.monotonic() + 5
+            while self.times > 1 and signal.getsignal(self.number) is heard and time.monotonic() < deadline:
+                time.sleep(0.001)  # until the first is heard: two that wait become one
         return super().__getitem__(index)
 
 
