@@ -31,14 +31,14 @@ than 24 was the claim; that 24 are better than all others was not asked beforeha
 zero: there the separable heads are worse.""",
     "gridding": """Of these fields rates 2, 2, 2 read 29 % and 1, 2, 3 all; 2, 2, 4 read 28 % and 1, 2, 5 all; 2, 4, 8
 read 27 % and 3, 4, 7 43 %.""",
-    "heads": """RefineNet, which has no batch norm, learned at a rate of 0.02: at 0.1, the others' rate, its loss is soon
+    "heads": """RefineNet learned at a rate of 0.02: at 0.1, the others' rate, its loss is soon
 no number, and the others learn less at 0.02 (200 steps, one seed). Equal training is not equal cost: 3.8 to 66 million
 MACs. On 65 pixels the encoder's last map is 5 x 5, and a cell of it sees the whole picture before any head does.""",
     "hybrid": '"hybrid" is `HybridHead` in `learn/small_networks.py`, the worked answer in notebook 13.',
 }
 HEAD = """# The papers' ablations, in small
 
-Every claim here was asked of networks of 0.05 to 0.3 million parameters, trained for some hundred steps of {batch}
+Every claim here was asked of networks of 0.03 to 0.9 million parameters, trained for some hundred steps of {batch}
 pictures of {size} x {size} pixels (`minideeplab.learn.data.Shapes`: discs, rods, boxes), and measured on {held}
 others. A verdict follows a rule that was written before the runs: *reproduced in trend* where the 95 % interval of
 the paired differences over the seeds lies on the claimed side of zero, *contradicted* where it lies on the other,
@@ -48,8 +48,9 @@ two is worse all along it.
 
 Such networks and pictures can show that an effect exists where they are; they cannot say how large it is on PASCAL
 VOC, and what needs depth, data or time does not show. Intervals are of each claim alone, and of twenty claims without
-any effect one would be decided by chance. Nor are claims independent: *decoder*, *2* (structure), *separable*
-(separable) and *image pooling* are one network and the same five runs. The networks and their rate were chosen in
+any effect one would be decided by chance. Nor are claims independent: *decoder*, *8* (channels), *2*
+(structure), *separable*, *image pooling*, *16* (output-stride) and *DeepLabV3+* are one network and the same five runs,
+*bilinear* and *DeepLabV3* another, and *U-Net* stands in two experiments. The networks and their rate were chosen in
 trials on these {held} pictures, with one seed.
 
 Words: an *arm* is one of the networks compared; a *seed* decides its first weights and what it sees, and arms are
