@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from minideeplab.course.plot import BOTH, FONT, INK, LABELS, NEGATIVE, NEITHER, SERIES
+from minideeplab.course.plot import BOTH, FONT, INK, LABELS, NEGATIVE, NEITHER
 
 MANY = [INK, *(color for color in LABELS[1:] if color != "#F0E442")]  # but for yellow, which white drowns
 BARE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # a line behind a number stays behind it
@@ -66,7 +66,7 @@ def bands(
     axes = figure.subplots()
     drawn = {name: [100 * float(share) for share in line.values()] for name, line in lines.items()}
     widths = list(map(str, next(iter(lines.values()))))
-    for (name, shares), (color, marker, _) in zip(drawn.items(), cycle(SERIES)):
+    for (name, shares), color, marker in zip(drawn.items(), cycle(MANY), cycle("o^svDPX")):
         axes.plot(widths, shares, "--" if name in yardsticks else "-", marker=marker, markersize=8, color=color, label=name)
     axes.set_xlabel("pixels from the boundary, at most", fontsize=FONT)
     axes.set_ylabel("mIoU in the band, percent", fontsize=FONT)

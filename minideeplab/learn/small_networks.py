@@ -16,7 +16,7 @@ from minideeplab.blocks.extreme import SegmentedInception
 from minideeplab.blocks.separable import SeparableConv2d, SeparableConvBN
 from minideeplab.learn.data import Shapes
 from minideeplab.learn.network_file import SMALL
-from minideeplab.networks.backbone import Pyramid, PyramidBackbone
+from minideeplab.networks.backbone import Pyramid, PyramidBackbone, check_backbone
 from minideeplab.networks.deeplab import DeepLabV3Plus
 from minideeplab.networks.family import Segmenter
 
@@ -111,6 +111,7 @@ class HybridHead(nn.Module):
 
     def __init__(self, encoder: PyramidBackbone, channels: int = 32) -> None:
         super().__init__()
+        check_backbone(encoder, pyramid=True)
         self.channels = channels
         self.aspp = ASPP(encoder.high_channels, channels, rates=(1, 2))
         self.bridges = nn.ModuleList(nn.Conv2d(encoder.channels[s], channels, 1) for s in (8, 4, 2))

@@ -88,9 +88,8 @@ def freeze(part: nn.Module) -> None:
 def train(
     net: nn.Module, data: Data, *, steps: int, batch: int, size: int, rate: float, seed: int = 0, out: Path | None = None,
     resume: bool = False, frozen: Sequence[str] = (), freeze_norm: bool = False, fresh: Sequence[str] = (),
-    scales: tuple[float, float] = (0.5, 2.0),
-    weight_decay: float = 4e-5, power: float = 0.9, save_every: float = 60.0, workers: int = 0,
-    about: Mapping[str, str] | None = None,
+    scales: tuple[float, float] = (0.5, 2.0), weight_decay: float = 4e-5, power: float = 0.9, save_every: float = 60.0,
+    workers: int = 0, about: Mapping[str, str] | None = None,
 ) -> list[float]:
     """Train `net`, which answers (N, classes, H, W), on `batch` crops of `size` a step; the losses, one a step.
 
@@ -107,7 +106,7 @@ def train(
     """
     settings = check_settings(
         net, data, steps=steps, batch=batch, size=size, rate=rate, seed=seed, frozen=list(frozen), freeze_norm=freeze_norm,
-        scales=list(scales), weight_decay=weight_decay, power=power,
+        fresh=list(fresh), scales=list(scales), weight_decay=weight_decay, power=power,
     )
     checkpoint = out / "checkpoint.safetensors" if out else None
     if checkpoint and checkpoint.exists() and not resume:
@@ -197,6 +196,9 @@ def check_settings(net: nn.Module, data: Data, **settings: Any) -> dict[str, Any
     parts = dict(net.named_children())
     if missing := [name for name in settings["frozen"] if name not in parts]:
         raise ValueError(f"{type(net).__name__} has no part {missing[0]!r}: frozen may name {', '.join(parts)}")
+    keys = [f"{key}." for key in net.state_dict()]
+    if missing := [name for name in settings["fresh"] if not any(key.startswith(f"{name}.") for key in keys)]:
+        raise ValueError(f"{type(net).__name__} has no part {missing[0]!r}: fresh may name {', '.join(parts)}, or their parts")
     return settings | {"data": [type(data).__name__, len(data), list(data.classes)]}
 
 

@@ -41,6 +41,7 @@ def test_bands_are_drawn_by_width_and_yardsticks_are_dashed():
     [axes] = figure.axes
     assert [list(line.get_ydata()) for line in axes.lines] == list(drawn.values())
     assert [line.get_linestyle() for line in axes.lines] == ["-", "--"]
+    assert len({line.get_color() for line in axes.lines}) == 2
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "8"]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == list(lines)
 

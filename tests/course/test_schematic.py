@@ -310,6 +310,22 @@ def test_skip_connections_join_maps_of_one_stride():
     assert [text for text in texts(figure) if text not in rows] == [str(part) for row in rows.values() for part in row]
 
 
+def test_structures_of_one_s_own_are_drawn_with_their_skip_connections():
+    ladder = {"climbs": (1, 2, 4, 2, 1), "jumps": (1, 2, "pool", 1)}
+    figure, rows = schematic.structures(ladder, skips={"climbs": (2, 1)})
+    assert rows == ladder
+    assert len(arrows(figure.axes[0])) == 2
+    assert "pool" in texts(figure)
+    assert len(arrows(schematic.structures(ladder, skips={})[0].axes[0])) == 0
+
+
+@pytest.mark.parametrize(("title", "stride", "count"), [("climbs", 4, 1), ("jumps", 8, 0)])
+def test_a_skip_connection_needs_two_maps_of_its_stride(title, stride, count):
+    ladder = {"climbs": (1, 2, 4, 2, 1), "jumps": (1, 2, 1)}
+    with pytest.raises(ValueError, match=f"'{title}' has {count} of stride {stride}"):
+        schematic.structures(ladder, skips={title: (stride,)})
+
+
 @pytest.mark.parametrize(("kernel_size", "rate"), [(3, 1), (3, 2), (5, 2), (3, 18)])
 @pytest.mark.parametrize("layer", [SeparableConv2d, SeparableConvBN])
 def test_taps_stand_where_the_weights_are(layer, kernel_size, rate):

@@ -128,6 +128,12 @@ def test_norms_of_fresh_parts_learn_where_the_others_are_frozen():
     assert moved == {name for name in norms if name.startswith("decoder.")} < norms
 
 
+def test_a_run_is_not_resumed_with_other_fresh_parts(tmp_path):
+    train(tiny(), Shapes(9, size=17), **settings(steps=2), out=tmp_path, freeze_norm=True, fresh=["decoder"])
+    with pytest.raises(ValueError, match="fresh"):
+        train(tiny(), Shapes(9, size=17), **settings(steps=2), out=tmp_path, freeze_norm=True, resume=True)
+
+
 def test_freezing_norms_leaves_dropout_in_training():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.1), nn.Conv2d(3, 3, 1)).train()
     freeze_norms(net)
@@ -274,6 +280,7 @@ def test_it_learns():
         ({"seed": -1}, "seed must be at least 0"),
         ({"weight_decay": -1.0}, "weight_decay and seed must be at least 0, got -1.0"),
         ({"frozen": ["neck"]}, "has no part 'neck': frozen may name backbone, aspp, decoder, classify"),
+        ({"fresh": ["decode"]}, "has no part 'decode': fresh may name backbone, aspp, decoder, classify"),
     ],
 )
 def test_a_run_that_cannot_be_is_refused_before_it_begins(options, message, tmp_path):
