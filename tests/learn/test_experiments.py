@@ -286,3 +286,9 @@ def test_a_hybrid_without_a_bridge_is_another_one():
     with torch.no_grad():
         net.head.bridges[1].weight.zero_()
     assert not torch.equal(net.head(pyramid), before)
+
+
+def test_a_bound_beside_zero_is_told_with_the_digits_that_say_on_which_side():
+    verdict = judge(Claim("a", "b"), [0.0101, 0.0099])._replace(low=0.0001, mean=0.01, high=0.0199)
+    assert verdict.text().startswith("reproduced   +1.00 (+0.01 to +1.99) points:")
+    assert verdict._replace(low=0.001).text().startswith("reproduced    +1.0 (+0.1 to +2.0) points:")
