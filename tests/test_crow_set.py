@@ -50,7 +50,8 @@ def test_it_is_the_same_wherever_it_is_made(made):
     assert every.hexdigest() == "d56bec6b3fcba78634efc345488605b94b7c5d997b695d70d0b1cdccf985b701"
 
 
-def test_a_folder_that_is_there_is_left_alone(made, capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["crow_set.py", str(made[0])])
+def test_a_folder_that_is_there_is_left_alone(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["crow_set.py", str(tmp_path)])
     assert crow_set.main() == 1
     assert "is there already" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

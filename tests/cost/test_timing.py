@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Measurement, TaskSpec
 
 from minideeplab import DeepLabV3Plus, SeparableConv2d, xception65
-from minideeplab.cost import profile
+from minideeplab.cost import profile, timing
 from minideeplab.cost.timing import Measured, Roofline, Spread, measure, roofline
 from minideeplab.inference import optimize_for_inference
 
@@ -262,3 +262,10 @@ def test_without_tqdm_it_measures_in_silence(monkeypatch, capfd):
 def test_what_cannot_be_measured_is_refused(net, shapes, options, message):
     with pytest.raises(ValueError, match=message):
         measure(net, *shapes, machine=MACHINE, **options)
+
+
+def test_a_time_is_that_of_single_runs_at_least_five_of_them(monkeypatch):
+    ran = []
+    monkeypatch.setattr(timing, "LEAST", 0.0)
+    assert len(timing._times(lambda: ran.append(1) or torch.zeros(1))) == 5
+    assert len(ran) == 6  # one to warm up

@@ -58,6 +58,12 @@ def test_a_network_scores_as_the_maps_that_it_draws():
     assert found.accuracy == Fraction(11, 12)
 
 
+def test_a_band_is_scored_by_its_own_pixels():
+    found = evaluate(Painter(), Pictures(ONE), widths=(1,))
+    assert found.trimap == {1: Fraction(17, 24)}  # six pixels: 3 of 4 dark, 2 of 3 bright
+    assert found.miou == Fraction(31, 40)  # eight: 3 of 4, 4 of 5
+
+
 def test_images_are_added_up_before_they_are_divided():
     apart = [evaluate(Painter(), Pictures(sample)).miou for sample in (ONE, OTHER)]
     assert evaluate(Painter(), Pictures(ONE, OTHER)).miou != sum(apart) / 2
