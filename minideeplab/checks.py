@@ -18,7 +18,7 @@ def is_stand_in(value: object) -> bool:
 
     It has no value to be checked. What is written down with it can be, later, when it runs on real numbers.
     """
-    return isinstance(value, fx.Proxy | torch.SymInt) or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+    return isinstance(value, (fx.Proxy, torch.SymInt)) or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
 
 
 def require_kind(kind: type, **values: object) -> None:

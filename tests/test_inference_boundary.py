@@ -297,8 +297,13 @@ def test_places_of_maxima_hang_on_the_last_digit_and_segnets_head_is_refused(mon
     """A flat image: the four values of a window are equal but for rounding, and the fast path rounds otherwise."""
     backbone, flat = m.resnet101(width=1 / 16), torch.full((1, 3, 129, 129), 0.3)
     net = floats(m.Segmenter(backbone, m.SegNetHead(backbone, channels=8), 4))
-    with pytest.raises(TypeError, match=r"max_unpool2d.*answers the same.*last digit.*run the network itself"):
+    untraced = torch.__version__.startswith("2.4.")  # its fx refuses before ours can: see tests/test_tools.py
+    reason = r"max_unpool2d.*answers the same.*last digit.*run the network itself"
+    reason = "no fixed list of operations" if untraced else reason
+    with pytest.raises(TypeError, match=reason):
         optimize_for_inference(net)
+    if untraced:
+        pytest.skip("torch 2.4's fx cannot write it down")
     monkeypatch.setattr(inference, "UNPOOLING", set())
     with torch.no_grad():
         noise = torch.rand(1, 3, 33, 33)

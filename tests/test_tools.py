@@ -67,6 +67,14 @@ def maps(answer):
 
 
 SLOW = {"compile", "export"}
+OLDEST = torch.__version__.startswith("2.4.")
+
+
+def skip_what_the_oldest_torch_cannot(net, tool):
+    if OLDEST and tool in SLOW and isinstance(net, m.Segmenter):
+        pytest.skip("torch 2.4's dynamo makes no subclass of a named tuple, which a Pyramid is")
+    if OLDEST and tool == "fx" and isinstance(getattr(net, "head", None), m.SegNetHead):
+        pytest.skip("torch 2.4's max_unpool2d takes no size that stands in for one")
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -76,6 +84,7 @@ def test_every_network_gives_the_same_numbers_under_every_tool(network, tool):
         pytest.skip("its class is in the table with fewer rows")
     if tool == "autocast" and isinstance(getattr(net, "head", None), m.SegNetHead):
         pytest.skip("of nearly equal neighbors another is the maximum: see tests/test_inference_boundary.py")
+    skip_what_the_oldest_torch_cannot(net, tool)
     use, tolerance = TOOLS[tool]
     with torch.no_grad():
         answers = maps(use(net, x)(x.contiguous(memory_format=torch.channels_last) if tool == "channels last" else x))
@@ -84,11 +93,12 @@ def test_every_network_gives_the_same_numbers_under_every_tool(network, tool):
         assert (answer.double() - right.double()).abs().max() <= tolerance * right.std()
 
 
-@pytest.mark.parametrize("use", [traced, lambda net, x: fx.symbolic_trace(net)], ids=["jit.trace", "fx"])
-def test_a_graph_is_good_for_other_sizes_too(network, use):
+@pytest.mark.parametrize("tool", ["jit.trace", "fx"])
+def test_a_graph_is_good_for_other_sizes_too(network, tool):
     """Even and odd: TensorFlow's padding depends on the size, and is written down, not looked up."""
     net, x, _ = network
-    graph = use(net, x)
+    skip_what_the_oldest_torch_cannot(net, tool)
+    graph = TOOLS[tool][0](net, x)
     for size in ((x.shape[2] + 4, x.shape[3] + 1), (x.shape[2] + 1, x.shape[3] + 2)):
         other = torch.randn(1, 3, *size)
         with torch.no_grad():
@@ -97,6 +107,7 @@ def test_a_graph_is_good_for_other_sizes_too(network, use):
 
 
 def test_a_network_in_training_can_be_written_down_too(network):
+    skip_what_the_oldest_torch_cannot(network[0], "fx")
     net = copy.deepcopy(network[0]).train()
     graph, x = fx.symbolic_trace(net), network[1]
     torch.manual_seed(1)
