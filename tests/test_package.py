@@ -28,7 +28,10 @@ def substituted(text: str) -> str:
     return text
 
 
-def complaints(shown: str, head: str = "License-Expression: MIT\n", licenses: set[str] = LICENSES) -> list[str]:
+HEAD = "License-Expression: MIT\nProject-URL: Paper, https://example.org/\n"
+
+
+def complaints(shown: str, head: str = HEAD, licenses: set[str] = LICENSES) -> list[str]:
     listed = "".join(f"License-File: {name}\n" for name in sorted(LICENSES))
     return package.said_wrongly(message_from_string(f"{head}{listed}\n{shown}"), README, licenses)
 
@@ -40,12 +43,13 @@ def test_an_index_shows_the_readme_without_links_that_lead_nowhere():
 @pytest.mark.parametrize(
     ("shown", "head", "licenses"),
     [
-        (substituted(README) + "[x](docs/x.md)", "License-Expression: MIT\n", LICENSES),
-        (substituted(README) + "![x](docs/x.png)", "License-Expression: MIT\n", LICENSES),
-        (substituted(README).replace("separable=False", ""), "License-Expression: MIT\n", LICENSES),
-        (substituted(README), "", LICENSES),
-        (substituted(README), "License-Expression: MIT\nClassifier: License :: OSI Approved :: MIT License\n", LICENSES),
-        (substituted(README), "License-Expression: MIT\n", {"LICENSE"}),
+        (substituted(README) + "[x](docs/x.md)", HEAD, LICENSES),
+        (substituted(README) + "![x](docs/x.png)", HEAD, LICENSES),
+        (substituted(README).replace("separable=False", ""), HEAD, LICENSES),
+        (substituted(README), HEAD.partition("\n")[2], LICENSES),
+        (substituted(README), HEAD.partition("\n")[0] + "\n", LICENSES),
+        (substituted(README), HEAD + "Classifier: License :: OSI Approved :: MIT License\n", LICENSES),
+        (substituted(README), HEAD, {"LICENSE"}),
     ],
 )
 def test_metadata_that_say_it_wrongly_are_noticed(shown, head, licenses):
@@ -76,10 +80,8 @@ def test_the_wheel_is_meant_to_hold_the_library_with_its_types_and_weights_alone
 @pytest.mark.skipif(not shutil.which("git") or not (ROOT / ".git").exists(), reason="not a checkout")
 def test_the_archive_is_meant_to_hold_what_a_reader_needs_to_repeat_everything():
     meant = package.meant_for_the_archive(ROOT)
-    for (
-        name
-    ) in "Makefile constraints.txt environment.yml CHANGELOG.md CONTRIBUTING.md CITATION.cff LICENSE tests/conftest.py".split():
-        assert name in meant
+    beside = "Makefile constraints.txt environment.yml CHANGELOG.md CONTRIBUTING.md CITATION.cff LICENSE tests/conftest.py"
+    assert set(beside.split()) <= meant
     assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks").rglob("*.[ip][pn][yg]*")} <= meant
     assert {name.split("/")[0] for name in meant} >= {"notebooks", "tests", "tools", "docs", "minideeplab"}
 

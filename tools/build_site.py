@@ -51,8 +51,9 @@ def pages() -> dict[str, str]:
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = rewritten(cell.source, name)
-        made[name] = nbformat.writes(notebook)
         lessons.append(lesson(notebook, path.stem))
+        notebook.metadata["myst"] = {"html_meta": {"description": lessons[-1].claim}}
+        made[name] = nbformat.writes(notebook)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     titles = {each.name: f"{each.name[:2]} {each.title}" for each in lessons} | short_titles(readme)
     reference = {f"api/{name}": text for name, text in reference_pages().items()}

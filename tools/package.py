@@ -60,6 +60,7 @@ def said_wrongly(metadata: Message, readme: str, licenses: set[str]) -> list[str
     classified = [c for c in metadata.get_all("Classifier", []) if c.startswith("License ::")]
     found += [f"the license is an SPDX expression, and {c} says it twice" for c in classified]
     found += ["there is no SPDX license expression"] * ("License-Expression" not in metadata)
+    found += ["there is no URL"] * ("Project-URL" not in metadata)
     return found + differences("the list of license files", set(metadata.get_all("License-File", [])), licenses)
 
 

@@ -27,6 +27,7 @@ toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 html_title = "minideeplab"
+html_favicon = "static/icon.svg"
 html_static_path = [str(Path(__file__).parent / "static")]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]

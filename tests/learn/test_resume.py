@@ -77,13 +77,14 @@ KILLED = """
                 left = len(safetensors.torch.load_file(path)["losses"]) if path.exists() else 0
         print(f"{name}: {deaths}: {left}")
     out = folder / "from outside"
-    for k in range(40):
+    for k in range(41):  # the last is left in peace, however slow the machine is
         process = os.fork()
         if not process:
             go(out)
             os._exit(0)
-        time.sleep(0.05 + 0.013 * k)
-        os.kill(process, signal.SIGKILL)
+        if k < 40:
+            time.sleep(0.05 + 0.013 * k)
+            os.kill(process, signal.SIGKILL)
         if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0: break
     print(f"from outside: {k}: 0")
 """
@@ -103,7 +104,7 @@ def uninterrupted(tmp_path_factory) -> Path:
 def test_a_run_that_is_killed_at_any_moment_ends_with_the_weights_of_one_that_was_not(uninterrupted, tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(KILLED), tmp_path], capture_output=True, text=True, env=environment, timeout=120
+        [sys.executable, "-c", textwrap.dedent(KILLED), tmp_path], capture_output=True, text=True, env=environment, timeout=300
     )
     assert done.returncode == 0, done.stderr
     lines = [line.split(": ") for line in done.stdout.splitlines()]
