@@ -340,25 +340,17 @@ WRONG: dict[tuple[str, str], list[str]] = {  # what a student might write; each 
         """def side(macs_at_513, printed):
     return next((16 * k + 1 for k in range(16, 65) if macs_at_513 * (k + 1) ** 2 >= printed * 33**2), 1025)  # above""",
     ],
-    ("11", "intensity"): [
-        """def intensity(c_in, c_out, k, n, groups):
-    weights = c_out * c_in * k * k  # groups forgotten
-    return weights * n * n // ((c_in + c_out) * n * n + weights)""",
-        """def intensity(c_in, c_out, k, n, groups):
-    weights = c_out * (c_in // groups) * k * k
-    return weights * n * n // ((c_in + c_out) * n * n)  # the weights are read for nothing""",
-        """def intensity(c_in, c_out, k, n, groups):
-    weights = c_out * (c_in // groups) * k * k
-    return round(weights * n * n / ((c_in + c_out) * n * n + weights))""",
-        """def intensity(c_in, c_out, k, n, groups):
-    weights = c_out * (c_in // groups) * k * k
-    return weights * n * n // (2 * c_in * n * n + weights)  # as many channels out as in""",
-        """def intensity(c_in, c_out, k, n, groups):
-    weights = c_out // groups * (c_in // groups) * k * k  # one group
-    return weights * n * n // ((c_in + c_out) * n * n + weights)""",
-        """def intensity(c_in, c_out, k, n, groups):
-    weights = c_out * (c_in // groups) * k * k
-    return 2 * weights * n * n // ((c_in + c_out) * n * n + weights)  # FLOPs""",
+    ("11", "width"): [
+        """def width(m, n):
+    return 2 * m  # the weights are read for nothing""",
+        """def width(m, n):
+    return 2 * m * n * n // (n * n - m) if m < n * n else None  # rounded down""",
+        """def width(m, n):
+    return 2 * m * n * n // (n * n - m) + 1 if m < n * n else None  # one too many where nothing is left over""",
+        """def width(m, n):
+    return -(-2 * m * n * n // (n * n - m)) if m != n * n else None  # beyond n * n as well""",
+        """def width(m, n):
+    return -(-m * n * n // (n * n - m)) if m < n * n else None  # the map is written, too""",
     ],
     ("11", "worth_it"): [
         """def worth_it(points):

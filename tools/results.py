@@ -32,8 +32,9 @@ zero: there the separable heads are worse.""",
     "gridding": """Of these fields rates 2, 2, 2 read 29 % and 1, 2, 3 all; 2, 2, 4 read 28 % and 1, 2, 5 all; 2, 4, 8
 read 27 % and 3, 4, 7 43 %.""",
     "heads": """RefineNet learned at a rate of 0.02: at 0.1, the others' rate, its loss is soon
-no number (a trial on 60 of these pictures, three seeds), and the others learn less at 0.02 (200 steps, one seed).
-Equal training is not equal cost: 3.8 to 66 million MACs. On 65 pixels the encoder's last map is 5 x 5, and a cell of it
+nan (a trial on 60 of these pictures, three seeds), and the others learn less at 0.02 (200 steps, one seed).
+Equal training is not equal cost: 3.8 to 66 million MACs. DeepLabV3's ASPP has separable branches here, fig. 5's are
+dense; PSPNet's 6 x 6 means are those of a 5 x 5 map. On 65 pixels the encoder's last map is 5 x 5, and a cell of it
 sees the whole picture before any head does.""",
     "hybrid": """"hybrid" is `HybridHead` in `learn/small_networks.py`, the worked answer in notebook 13. Its claims were
 written before these runs, and after a trial of 100 steps with three seeds on other pictures.""",

@@ -51,7 +51,7 @@ class ConvBN(nn.Sequential):
     (N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride)), padded with as many zeros as keep the size at
     stride 1; with `valid=True` nothing is padded. `kernel_size` may be (rows, columns), both odd. `eps` is 1e-3 in
     Inception and Xception, 1e-5 (PyTorch's) in ResNet and in DeepLab's heads; a wrong one costs 0.3 standard deviations
-    of the logits.
+    of the logits of the golden run.
     """
 
     def __init__(

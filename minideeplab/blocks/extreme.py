@@ -31,7 +31,7 @@ class SimplifiedInception(nn.Module):
 class SegmentedInception(nn.Module):
     """Fig. 3: one wide 1 x 1, its output cut into segments, a 3 x 3 on each: (N, C, H, W) -> (N, width, H, W).
 
-    Convolution on segments is what PyTorch calls `groups`. Chollet's spectrum has a stop for each divisor of `width`:
+    Convolution on segments is what PyTorch calls `groups`. Of equal segments there is a stop for each divisor of `width`:
     1 segment is a plain convolution behind a 1 x 1, `width` segments are fig. 4.
     """
 
@@ -104,7 +104,7 @@ def regroup(weight: Tensor, groups: int, *, fewer: int = 1) -> Tensor:
     """The kernel of a convolution in `groups` groups, written with `fewer`: zero blocks for what the groups keep apart.
 
     (C_out, C_in / groups, k, k) -> (C_out, C_in / fewer, k, k). It exists where `fewer` divides `groups`: the stops of
-    Chollet's spectrum are a lattice, and 4 groups of 12 channels cannot be written with 3. With one group it is the dense
+    equal segments are a lattice, and 4 groups of 12 channels cannot be written with 3. With one group it is the dense
     kernel of the same function.
 
     >>> two_groups = torch.ones(4, 2, 1, 1)

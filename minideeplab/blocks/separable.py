@@ -1,4 +1,4 @@
-"""Rung 4. Depthwise separable convolution: look once per channel, then mix (Chollet 2017, sections 2-3)."""
+"""Rung 4. Depthwise separable convolution: look once per channel, then mix (Chollet 2017, section 1.2)."""
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,7 @@ class SeparableConvBN(nn.Module):
 
     (N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride)).
     `relu=True` rectifies after both as well: ASPP, the decoder and the backbone's last module. Elsewhere the released
-    backbone rectifies neither, where the paper's fig. 4 says it does.
+    backbone rectifies neither; section 3.2 puts a ReLU after the depthwise half.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ def separable_terms(kernel: Tensor) -> tuple[Tensor, Tensor]:
 def separable_share(kernel: Tensor) -> Tensor:
     """How much of a dense kernel's squared weight the first 1, 2, ... separable terms carry: (terms,), ending at 1.
 
-    A yardstick of the Inception hypothesis: 1.0 at once means that one spatial filter per *input* channel is enough.
+    1.0 at once means that one spatial filter per *input* channel is enough, after Chollet's stronger hypothesis (2017, 1.1, 3).
     """
     squares: Tensor = torch.linalg.svdvals(_matrices(kernel)).square().sum(0)  # (terms,)
     if not squares.sum() > 0:

@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from minideeplab.course.plot import BOTH, FONT, INK, LABELS, NEGATIVE, NEITHER
 
 MANY = [INK, *(color for color in LABELS[1:] if color != "#F0E442")]  # but for yellow, which white drowns
+CHANGES = ["#F2F2F2", "#56B4E9", "#E69F00", INK]  # for `plot.labels`: both right, won, lost, both wrong
 BARE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # a line behind a number stays behind it
 WINDOW = 50  # steps that the smooth line averages, at most
 
@@ -81,6 +82,8 @@ def prices(
 ) -> tuple[Figure, dict[str, tuple[float, float, float, float]]]:
     """What each costs, on a logarithmic axis, and what came of it: (cost, least, mean, most) by name, a bar from least to most.
 
+    The names stand above and below the bars in turn, so that neighbors have room.
+
     ValueError for no point, and unless costs are above 0 and least <= mean <= most.
     """
     if not points or not all(cost > 0 and low <= mean <= high and isfinite(high - low + cost)
@@ -88,15 +91,16 @@ def prices(
         raise ValueError(f"expected points of a cost above 0, least <= mean <= most, got {dict(points) or 'none'}")
     figure = Figure(figsize=(7.6, 4.2), layout="constrained")
     axes = figure.subplots()
-    for (name, (cost, low, mean, high)), color, marker in zip(points.items(), cycle(MANY), cycle("o^svDPX")):
-        axes.plot([cost, cost], [low, high], color=color, linewidth=2)
-        axes.plot(cost, mean, marker, color=color, markersize=9, label=name)
+    for rank, (name, (cost, low, mean, high)) in enumerate(sorted(points.items(), key=lambda point: point[1][0])):
+        axes.plot([cost, cost], [low, high], color=NEITHER, linewidth=3)
+        axes.plot(cost, mean, "o", color=INK, markersize=8)
+        place, side = ((cost, low), (0, -14)) if rank % 2 else ((cost, high), (0, 6))
+        axes.annotate(name, place, side, textcoords="offset points", ha="center", fontsize=FONT, bbox=BARE)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost:,.4g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.margins(x=0.1, y=0.1)
-    figure.legend(fontsize=FONT - 1, frameon=False, loc="outside right center")
+    axes.margins(x=0.15, y=0.15)
     axes.set_xlabel(x, fontsize=FONT)
     axes.set_ylabel(y, fontsize=FONT)
     axes.spines[["top", "right"]].set_visible(False)

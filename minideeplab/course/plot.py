@@ -35,6 +35,7 @@ FONT = 12  # points: a back row can read it
 MOST_BLOCKS = 64  # of a kernel, along each side
 
 Point = tuple[float, float]
+Counted = tuple[Figure, dict[str, list[int]]]
 
 
 def photograph(path: str | Path) -> Tensor:
@@ -61,7 +62,7 @@ def planes(rows: Mapping[str, Tensor], *, kinds: Sequence[str]) -> tuple[Figure,
         shade = LinearSegmentedColormap.from_list("shade", [NEGATIVE, "white", _color(kind)])
         axes.imshow(plane, cmap=shade, vmin=-largest, vmax=largest)
         for (i, j), value in _cells(plane):
-            ink = "white" if value > largest / 2 else "black"
+            ink = "white" if value > largest / 2 and kind != "neither" else "black"
             axes.text(j, i, str(value), ha="center", va="center", fontsize=FONT, color=ink)
         _grid(axes, rows[name].shape)
         axes.set_title(name, fontsize=FONT)
@@ -82,17 +83,16 @@ def kernel(weight: Tensor, *, highlight: int | None = None) -> tuple[Figure, Ten
         raise ValueError(f"highlight must be an output from 0 to {outputs - 1}, got {highlight!r}")
     figure = Figure(figsize=(max(3.2, 0.55 * inputs + 1.2), max(2.2, 0.55 * outputs + 0.8)), layout="constrained")
     (axes,) = _axes(figure, 1)
-    gap = 1
+    across, down = width + 1, height + 1  # a block, and the gap behind it
     for o in range(outputs):
         for c in range(inputs):
             for (u, v), value in _cells((weight[o, c] != 0).tolist()):
-                corner = (c * (width + gap) + v, o * (height + gap) + u)
+                corner = (c * across + v, o * down + u)
                 axes.add_patch(Rectangle(corner, 1, 1, fc=BOTH if value else "white", edgecolor="#CCCCCC", linewidth=0.6))
     if highlight is not None:
-        frame = (-0.5, highlight * (height + gap) - 0.5)
-        axes.add_patch(Rectangle(frame, inputs * (width + gap), height + gap, fill=False, edgecolor=CHANNEL, linewidth=2.5))
-    axes.set(xlim=(-0.8, inputs * (width + gap) - 0.2), ylim=(outputs * (height + gap) - 0.2, -0.8))
-    axes.set(aspect="equal", xticks=[], yticks=[])
+        frame = (-0.5, highlight * down - 0.5)
+        axes.add_patch(Rectangle(frame, inputs * across, down, fill=False, edgecolor=CHANNEL, linewidth=2.5))
+    axes.set(xlim=(-0.8, inputs * across - 0.2), ylim=(outputs * down - 0.2, -0.8), aspect="equal", xticks=[], yticks=[])
     axes.set_xlabel(f"{inputs} input channels", fontsize=FONT, color=CHANNEL)
     axes.set_ylabel(f"{outputs} outputs", fontsize=FONT, color=CHANNEL)
     axes.spines[:].set_visible(False)
@@ -111,21 +111,21 @@ def images(rows: Mapping[str, Tensor]) -> tuple[Figure, dict[str, tuple[int, ...
     return figure, {name: tuple(picture.shape) for name, picture in rows.items()}
 
 
-def labels(rows: Mapping[str, Tensor], *, names: Sequence[str] = ()) -> tuple[Figure, dict[str, list[int]]]:
-    """Label maps (H, W) of classes 0 to 5, side by side; `names` make a legend. Also returns how many pixels each class has."""
+def labels(rows: Mapping[str, Tensor], *, names: Sequence[str] = (), colors: Sequence[str] = LABELS) -> Counted:
+    """Label maps (H, W), side by side, a color a class; `names` make a legend. Also returns how many pixels each class has."""
     _check(rows, (2,), "label maps (H, W)")
     for name, plane in rows.items():
         if plane.is_floating_point() or plane.is_complex():
             raise TypeError(f"labels are integers, got {plane.dtype} in {name!r}: argmax(1) makes them of logits")
-        if wrong := sorted(set(plane.flatten().tolist()) - set(range(len(LABELS)))):
-            raise ValueError(f"there are colors for classes 0 to {len(LABELS) - 1}, got {wrong[0]} in {name!r}: renumber them")
+        if wrong := sorted(set(plane.flatten().tolist()) - set(range(len(colors)))):
+            raise ValueError(f"there are colors for classes 0 to {len(colors) - 1}, got {wrong[0]} in {name!r}: renumber them")
     figure = Figure(figsize=(2.6 * len(rows), 2.9), layout="constrained")
-    shade = LinearSegmentedColormap.from_list("labels", LABELS, N=len(LABELS))
+    shade = LinearSegmentedColormap.from_list("labels", colors, N=len(colors))
     for axes, (name, plane) in zip(_axes(figure, len(rows)), rows.items(), strict=True):
-        axes.imshow(plane.numpy(), cmap=shade, vmin=0, vmax=len(LABELS) - 1, interpolation="nearest")
+        axes.imshow(plane.numpy(), cmap=shade, vmin=0, vmax=len(colors) - 1, interpolation="nearest")
         axes.set_title(name, fontsize=FONT)
         axes.set(xticks=[], yticks=[])
-    keys = [Rectangle((0, 0), 1, 1, facecolor=color, edgecolor=INK) for color in LABELS[: len(names)]]
+    keys = [Rectangle((0, 0), 1, 1, facecolor=color, edgecolor=INK) for color in colors[: len(names)]]
     if names:
         figure.legend(keys, names, fontsize=FONT, frameon=False, loc="outside lower center", ncols=len(names))
     return figure, {name: torch.bincount(plane.flatten().long()).tolist() for name, plane in rows.items()}
@@ -241,10 +241,10 @@ def roofline(measured: "Measured") -> tuple[Figure, dict[str, Point]]:
     (axes,) = _axes(figure, 1)
     reach = [0.5, peak / bandwidth, 4 * max(peak / bandwidth, *(x for x, _ in points.values()))]
     axes.loglog(reach, [min(peak, x * bandwidth) / 1e9 for x in reach], color=INK, linewidth=3)
-    for kind, (x, y) in points.items():
-        color = KINDS.get(kind, INK)
+    for rank, (kind, (x, y)) in enumerate(sorted(points.items(), key=lambda point: point[1][1])):
+        color, below = KINDS.get(kind, INK), rank % 2 == 0  # neighbors in height have their words on different sides
         axes.loglog(x, y, "o", markersize=10, color=color)
-        axes.annotate(kind, (x, y), xytext=(8, -14), textcoords="offset points", fontsize=FONT, color=color)
+        axes.annotate(kind, (x, y), (8, -16 if below else 8), textcoords="offset points", fontsize=FONT, color=color)
     axes.set_ylim(bottom=min(y for _, y in points.values()) / 2)
     axes.set_xlabel("operations for each byte moved (line: the most this machine could do)", fontsize=FONT)
     axes.set_ylabel("billion operations a second", fontsize=FONT)

@@ -264,7 +264,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "heads": Experiment(
         "On one small encoder, at equal training: which way back up?",
-        "the article's closing question; we know of no paper that trained all seven side by side",
+        "the article's closing surmise; we know of no paper that trained all seven side by side",
         {
             "the naive way": Arm(partial(headed, FCNHead, channels=CLASSES)),
             "U-Net": Arm(partial(headed, UNetHead, channels=16)), "SegNet": Arm(partial(headed, SegNetHead, channels=32)),
@@ -279,7 +279,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "hybrid": Experiment(
         "What lies between them: ASPP's view of the whole and three bridges, summed?",
-        "the article's closing question, answered by notebook 13; no paper's figure",
+        "the article's closing surmise, tried in notebook 13; no paper's figure",
         {
             "hybrid": Arm(partial(headed, HybridHead, channels=32)),
             "U-Net": Arm(partial(headed, UNetHead, channels=16)),

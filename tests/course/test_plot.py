@@ -17,6 +17,7 @@ from minideeplab import DeepLabV3Plus, regroup, xception41
 from minideeplab.cost import profile
 from minideeplab.cost.timing import KindRow, Measured, Roofline, Spread
 from minideeplab.course import plot
+from minideeplab.course.curves import CHANGES
 from minideeplab.image import from_pixels
 
 
@@ -86,6 +87,15 @@ def test_labels_count_the_pixels_of_each_class():
     colors = image.to_rgba(image.get_array())
     assert colors[0, 0].tolist() == list(to_rgba(plot.LABELS[0]))
     assert colors[1, 1].tolist() == list(to_rgba(plot.LABELS[2]))
+
+
+def test_labels_take_other_colors_and_as_many_classes():
+    figure, _ = plot.labels({"changes": torch.tensor([[0, 3]])}, names=["a", "b", "c", "d"], colors=CHANGES)
+    (image,) = figure.axes[0].images
+    assert image.to_rgba(image.get_array())[0, 1].tolist() == list(to_rgba(CHANGES[3]))
+    assert [key.get_facecolor() for key in figure.legends[0].get_patches()] == [to_rgba(color) for color in CHANGES]
+    with pytest.raises(ValueError, match="classes 0 to 3, got 4"):
+        plot.labels({"a": torch.tensor([[4]])}, colors=CHANGES)
 
 
 def test_bars_are_as_long_as_their_parts_together():
@@ -182,6 +192,7 @@ def test_roofline_bends_where_bandwidth_meets_the_peak():
     assert roof.get_xydata()[1].tolist() == pytest.approx([10, 100])
     assert roof.get_xydata()[2, 1] == pytest.approx(100)
     assert [mark.get_color() for mark in marks] == [plot.SPACE, plot.CHANNEL]
+    assert [text.xyann[1] < 0 for text in figure.axes[0].texts] == [True, False]  # on different sides of their dots
 
 
 NUMBERS = {"a": torch.tensor([[1, 2]])}
