@@ -21,13 +21,15 @@ MODULES = re.findall(r"`(minideeplab[\w.]*)`", SECTION)
 
 
 def defines(module: ModuleType) -> list[str]:
-    """What stands without an underscore in a module's own source: functions, classes, constants."""
-    found = []
-    for node in ast.parse(inspect.getsource(module)).body:
+    """What stands without an underscore in a module's own source: functions, classes, and constants behind a `#:`."""
+    source, found = inspect.getsource(module), []
+    lines = ["", *source.splitlines()]
+    for node in ast.parse(source).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             found.append(node.name)
-        for target in getattr(node, "targets", [getattr(node, "target", None)]):
-            found += [part.id for part in ast.walk(target) if isinstance(part, ast.Name)] if target else []
+        elif lines[node.lineno - 1].startswith("#: ") or "  #: " in lines[node.lineno]:
+            for target in getattr(node, "targets", [getattr(node, "target", None)]):
+                found += [part.id for part in ast.walk(target) if isinstance(part, ast.Name)] if target else []
     return [name for name in dict.fromkeys(found) if not name.startswith("_")]
 
 
@@ -36,7 +38,7 @@ def public(module: ModuleType) -> list[str]:
 
 
 def silent(subject: object) -> bool:
-    """Without a docstring of its own; a constant has none to have, and what is torch's is theirs to explain."""
+    """Without a docstring of its own; a constant has its comment, and what is torch's is theirs to explain."""
     if get_origin(subject) or not (inspect.isclass(subject) or inspect.isfunction(subject)):  # 3.10 takes list[int] for a class
         return False
     if subject.__module__.startswith("torch."):
@@ -61,6 +63,16 @@ def test_the_list_is_read():
     assert len(MODULES) == len(set(MODULES)) > 15
     assert MODULES[:2] == ["minideeplab", "minideeplab.cost"]
     assert [name for name in MODULES if name.endswith((".checks", ".cli", ".meta"))] == []
+
+
+def test_a_constant_is_public_if_a_comment_says_what_it_is():
+    from minideeplab.cost import published
+    from minideeplab.learn import data
+
+    assert {"SCALES", "DEEPLABV3PLUS_TABLE_5", "MISPRINT", "ImageNet"} <= set(public(published))
+    assert not {"no", "yes"} & set(public(published))
+    assert "VOID" in public(data)
+    assert "MOST_READ" not in public(data)
 
 
 def test_a_silent_name_is_noticed():

@@ -54,6 +54,36 @@ def test_a_link_to_nothing_is_refused():
         site_pages.rewritten("[x](../minideeplab/nothing.py)", "docs/a.md")
 
 
+def test_the_name_of_a_page_s_file_becomes_its_title():
+    assert site_pages.rewritten("[`docs/proofs.md`](docs/proofs.md)", "index.md") == (
+        "[What is proven, and by which test](docs/proofs.md)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("heading", "wanted"),
+    [
+        ("Can three taps reach further?", '[06, "Can three taps reach further?"]({}#can-three-taps-reach-further)'),
+        ("No such heading", '[06]({}), "No such heading"'),
+    ],
+)
+def test_a_heading_that_is_named_is_a_place(heading, wanted):
+    link = "../notebooks/06_atrous_convolution.ipynb"
+    assert site_pages.with_places(f'see [06]({link}), "{heading}".') == f"see {wanted.format(link)}."
+
+
+@every_notebook
+def test_a_notebook_has_its_number_links_what_it_builds_on_and_says_how_it_is_run(path):
+    names = [each.stem for each in PATHS]
+    said = site_pages.lesson(read(path), path.stem)
+    first = build_site.opened(read(path), said, names).cells[0].source
+    assert first.startswith(f"# {path.stem[:2]} {said.title}\n")
+    assert "[Run it](../index.md#run-it)" in first
+    assert f"slides/{path.stem}.html" in first
+    linked = re.findall(r"\b\d\d\b", said.builds_on)
+    assert all(f"[{number}]({next(n for n in names if n[:2] == number)}.ipynb)" in first for number in linked)
+
+
 # ---- the course
 
 
@@ -94,12 +124,42 @@ def test_a_prerequisite_is_a_link_and_another_number_is_not():
 # ---- the reference
 
 
-def test_every_folder_has_a_page_and_every_module_a_place_on_one():
+def modules_of(page: str) -> list[str]:
+    return re.findall(r"automodule:: ([\w.]+)", page)
+
+
+def test_every_folder_has_a_page_and_every_module_but_those_of_the_command_line_a_place_on_one():
     pages = site_pages.reference_pages()
     assert set(pages) == {"minideeplab"} | {path.parent.name for path in ROOT.glob("minideeplab/*/__init__.py")}
-    described = set(re.findall(r"automodule:: ([\w.]+)", "\n".join(pages.values())))
-    modules = {path for path in ROOT.glob("minideeplab/**/*.py") if not path.stem.startswith("_")}
-    assert described == {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in modules}
+    modules = {path for path in ROOT.glob("minideeplab/**/*.py") if path.stem[0] != "_" and path.parent.name != "cli"}
+    listed = [module for page in pages.values() for module in modules_of(page)]
+    assert sorted(listed) == sorted(path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in modules)
+
+
+def test_what_is_public_comes_first_and_the_rest_is_said_not_to_be():
+    shown, inside = map(modules_of, site_pages.reference_pages()["weights"].split("## Inside"))
+    assert {"minideeplab.weights.storage", "minideeplab.weights.translation"} <= set(shown)
+    assert {"minideeplab.weights.archive", "minideeplab.weights.file_limits"} <= set(inside)
+    assert not set(inside) & site_pages.public_modules()
+
+
+def test_a_page_begins_with_the_names_that_its_package_hands_out():
+    page = site_pages.reference_pages()["cost"]
+    assert "- {py:obj}`profile <minideeplab.cost.report.profile>`: " in page
+    assert "`from minideeplab.cost import` has these names" in page
+
+
+def test_every_command_says_what_its_help_says():
+    page = site_pages.reference_pages()["cli"]
+    assert re.findall(r"^## (\w+)$", page, re.MULTILINE)[:3] == ["minideeplab", "cost", "compare"]
+    assert "--multi-scale" in page.partition("## segment")[2].partition("\n## ")[0]
+
+
+def test_a_field_without_words_is_left_out():
+    from minideeplab import Features
+
+    assert site_pages.says_nothing(Features.low)
+    assert not site_pages.says_nothing(Features)
 
 
 def test_a_listing_stands_beside_the_number_of_its_figure():
@@ -125,7 +185,7 @@ def test_every_row_of_the_figures_that_names_a_file_is_on_a_page():
         ("It is\n\n    a * b", "It is\n\n::\n\n    a * b"),
         ("Differs:\n1. in\n2. out", "Differs:\n\n1. in\n2. out"),
         ("It is\n\n>>> a_ * b\n'`'\n\nso.", "It is\n\n>>> a_ * b\n'`'\n\nso."),
-        ("Alias for field number 0", ""),
+        ("As `ASPP` does.", "As :py:obj:`ASPP <minideeplab.blocks.aspp.ASPP>` does."),
     ],
 )
 def test_a_docstring_is_read_as_the_prose_it_is(docstring, wanted):

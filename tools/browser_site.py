@@ -3,8 +3,9 @@
 Every page is opened in light colors at desktop width and in dark ones at phone width: no console error, no request to another
 host (they are refused), every picture there, nothing wider than a phone but what scrolls inside itself, and no complaint of
 axe-core (contrast, names, order, keyboard access). The keyboard alone must reach the text, a folded answer, the colors and the
-search, which must find "output stride". The decks are opened, and measured by tools/browser_slides.py. First a few
-pages are broken on purpose: a gate that does not notice is no gate. Screenshots go to build/browser/site-*.png.
+search, which must find "output stride", in a wide window and in one enlarged to 200 %. The decks are opened, and measured by
+tools/browser_slides.py. First a few pages are broken on purpose: a gate that does not notice is no gate. Screenshots go to
+build/browser/site-*.png.
 """
 
 import argparse
@@ -23,9 +24,19 @@ from slides import server
 
 Look = tuple[str, dict[str, int]]  # colors, size of the window
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+HALF = {"width": 640, "height": 450}  # the desktop, enlarged to 200 %
 LOOKS = (("light", DESKTOP), ("dark", PHONE))
 ALL_LOOKS = (*LOOKS, ("dark", DESKTOP), ("light", PHONE))  # of pages of which a screenshot is kept
-PICTURED = ("index", "notebooks/05_xception", "notebooks/course", "api/networks", "docs/claims", "lecture", "search")
+PICTURED = (
+    "index",
+    "notebooks/05_xception",
+    "notebooks/course",
+    "api/networks",
+    "docs/claims",
+    "lecture",
+    "explorer",
+    "search",
+)
 OTHERS = ("slides/", "handout/")  # pages that Sphinx does not make: opened, and looked at by their own tools
 SOURCES = "_modules/"  # one template, one highlighter: axe-core reads the longest three only
 WIDER = """() => {
@@ -34,6 +45,10 @@ WIDER = """() => {
     const wide = [...document.body.querySelectorAll('*')].filter(node => node.getBoundingClientRect().right > room + 1);
     const name = node => `${node.tagName}.${node.className} ${JSON.stringify(node.textContent.trim().slice(0, 40))}`;
     return [`${page.scrollWidth} pixels wide on ${room}: ` + wide.slice(-2).map(name).join(', ')];
+}"""
+UNSEEN = """() => {
+    const box = document.activeElement.getBoundingClientRect();
+    return box.right <= 0 || box.left >= document.documentElement.clientWidth;
 }"""
 BROKEN = "[...document.images].filter(i => i.complete && !i.naturalWidth && i.loading !== 'lazy').map(i => i.src.slice(0, 80))"
 
@@ -104,6 +119,18 @@ def keyboard(page: Page, home: str) -> list[str]:
     if not any("06_atrous" in hit for hit in hits):
         found.append(f'a search for "output stride" finds {hits[:5]}')
     page.evaluate("localStorage.clear()")
+    page.set_viewport_size(HALF)  # type: ignore[arg-type]
+    page.goto(f"{home}/notebooks/05_xception.html")
+    for stop in range(1, 9):
+        page.keyboard.press("Tab")
+        if page.evaluate(UNSEEN):
+            found.append(f"on {HALF['width']} pixels Tab number {stop} stops at something outside the window")
+    page.locator(".nav-overlay-icon:visible").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(500)
+    page.locator("input.sidebar-search").focus()
+    if page.evaluate("document.activeElement.className") != "sidebar-search" or page.evaluate(UNSEEN):
+        found.append(f"on {HALF['width']} pixels Enter does not open the menu with the search")
     return [f"by keyboard: {text}" for text in found]
 
 

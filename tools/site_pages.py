@@ -4,10 +4,12 @@ Each from its one source: openers and closing tables of the notebooks, docstring
 told about docstrings and pictures while it reads (docs/site/conf.py), and what is mended in its HTML. Writes no file.
 """
 
+import argparse
 import ast
 import os
 import re
-from functools import partial
+from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from regenerate import NOTEBOOKS
 ROOT = NOTEBOOKS.parent
 SOURCES = ROOT / "build" / "site" / "source"  # the pages as Sphinx reads them
 PACKAGE = ROOT / "minideeplab"
+FOLDERS = ("blocks", "networks", "cost", "weights", "learn", "course", "cli")  # of the library, in the README's order
 LISTINGS = ("blocks", "networks")  # folders whose files are figures
 CODE = r"(?P<code>```.*?```|(`+)[^`].*?\2)"
 LINK = re.compile(CODE + r"|(?P<picture>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<to>[^)\s]+)\)", re.DOTALL)
@@ -60,11 +63,31 @@ def rewritten(text: str, page: str) -> str:
             target = "notebooks/course.md" if anchor == "the-course" else f"index.md#{anchor}".rstrip("#")
         elif (ROOT / target / "__init__.py").exists():
             target = f"api/{Path(target).name}.md"
+        elif target.endswith(".md") and found["text"].strip("`") == found["to"]:  # a file's name; here it is a page
+            return f"[{heading(target)}]({found['to']})"
         else:
             return found[0]
         return f"{found['picture']}[{found['text']}]({relative(target)})"
 
     return LINK.sub(moved, text)
+
+
+def heading(page: str) -> str:
+    """The title of a page of Markdown."""
+    return next(line[2:] for line in (ROOT / page).read_text(encoding="utf-8").splitlines() if line.startswith("# "))
+
+
+def with_places(text: str) -> str:
+    """`[06](... .ipynb), "A heading"`, as glossary and lecture say it: on the site the heading is a place of its own."""
+
+    def place(found: re.Match[str]) -> str:
+        notebook = nbformat.read(NOTEBOOKS / Path(found["to"]).name, as_version=4)
+        if f"## {found['heading']}" not in "\n".join(cell.source for cell in notebook.cells).splitlines():
+            return found[0]  # the title of the notebook, or none of its headings: the page itself
+        anchor = re.sub(r"[^\w\- ]", "", found["heading"].lower()).replace(" ", "-")
+        return f'[{found["number"]}, "{found["heading"]}"]({found["to"]}#{anchor})'
+
+    return re.sub(r'\[(?P<number>\d\d)\]\((?P<to>[^)\s]+\.ipynb)\), "(?P<heading>[^"\n]+)"', place, text)
 
 
 # ---- the course, from the notebooks
@@ -146,39 +169,97 @@ def figures(table: str) -> dict[str, list[str]]:
     return found
 
 
-def module_part(path: Path, rows: list[str], page: str) -> str:
-    """One module: its figures, its listing where the listing is the figure, and everything public with its docstring."""
-    text = f"## {path.stem}\n\n"
+def dotted(path: Path) -> str:
+    """The name under which Python imports a file of the library."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def module_part(path: Path, rows: list[str], page: str, level: int = 2) -> str:
+    """One module: its figures, its listing where the listing is the figure, and all that has a docstring, with it."""
+    text = f"{'#' * level} {path.stem}\n\n"
     if rows:
         text += "Figures:\n\n" + rewritten("\n".join(rows), page) + "\n\n"
     if rows and path.parent.name in LISTINGS:
         place = os.path.relpath(path, SOURCES / "api").replace(os.sep, "/")
         text += f"<details><summary>The listing, {path.relative_to(PACKAGE).as_posix()}</summary>\n\n"
         text += f"```{{literalinclude}} {place}\n:language: python\n```\n\n</details>\n\n"
-    module = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
-    return text + f"```{{eval-rst}}\n.. automodule:: {module}\n```\n"
+    return text + f"```{{eval-rst}}\n.. automodule:: {dotted(path)}\n```\n"
 
 
-def public_names() -> str:
-    """What `from minideeplab import ...` gives, each name a link to its description."""
-    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    imports = [(node.module, name.name) for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names]
-    links = [f"{{py:obj}}`{name} <{module}.{name}>`" for module, name in imports]
-    return "`from minideeplab import` has these names: " + ",\n".join(links) + ".\n\n"
+def exported(folder: Path) -> list[tuple[str, str]]:
+    """(module, name) of what a package hands out under its own name."""
+    tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
+    return [(node.module or "", name.name) for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names]
+
+
+@cache
+def described() -> dict[str, list[tuple[str, str]]]:
+    """Name -> (module, first line of the docstring) of every class and function without an underscore."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for path in sorted(PACKAGE.glob("**/*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name[0] != "_":
+                about = (ast.get_docstring(node) or "").partition("\n")[0]
+                found.setdefault(node.name, []).append((dotted(path), about))
+    return found
+
+
+def public_names(folder: Path) -> str:
+    """What a package hands out: each name a link to its description, and what that begins with."""
+    lines = []
+    for module, name in exported(folder):
+        about = next((about for home, about in described().get(name, []) if home == module), "")
+        lines.append(f"- {{py:obj}}`{name} <{module}.{name}>`" + (f": {about}" if about else ""))
+    return f"`from {dotted(folder / '__init__.py')} import` has these names:\n\n" + "\n".join(lines) + "\n\n" if lines else ""
+
+
+def public_modules() -> set[str]:
+    """Those that CONTRIBUTING names, and the homes of what the packages hand out."""
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = contributing.partition("## What is public")[2].partition("\n\n**")[0]
+    packages = [path.parent for path in PACKAGE.glob("**/__init__.py")]
+    return set(re.findall(r"`(minideeplab[\w.]*)`", section)) | {m for folder in packages for m, _ in exported(folder)}
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Every command of the command line, and what its `--help` says."""
+    from minideeplab.cli.parser import parser
+
+    os.environ["COLUMNS"] = "100"
+    top = parser()
+    yield "minideeplab", top.format_help()
+    (group,) = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    for name, command in group.choices.items():
+        yield name, command.format_help()
+
+
+def command_page() -> str:
+    """The command line, as it describes itself."""
+    parts = [f"## {name}\n\n```text\n{text.strip()}\n```\n" for name, text in commands()]
+    return "# The command line\n\n" + "\n".join(["What `--help` says, command by command.\n", *parts])
+
+
+def folder_page(folder: Path, rows: dict[str, list[str]]) -> str:
+    """A folder of the library: the names it hands out, its public modules in the order of the figures, then the others."""
+    order, page = {module: place for place, module in enumerate(rows)}, f"api/{folder.name}.md"
+    about = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+    text = f"# {dotted(folder / '__init__.py')}\n\n{about}\n\n{public_names(folder)}"
+    paths = [(path.relative_to(ROOT).as_posix(), path) for path in sorted(folder.glob("*.py")) if path.stem[0] != "_"]
+    paths.sort(key=lambda pair: order.get(pair[0], len(order)))
+    inside = [pair for pair in paths if dotted(pair[1]) not in public_modules()]
+    for name, path in (pair for pair in paths if pair not in inside):
+        text += module_part(path, rows.get(name, []), page) + "\n"
+    if inside:
+        text += "## Inside\n\nNot public: what follows may move without a word "
+        text += "([what is public](../CONTRIBUTING.md#what-is-public)).\n\n"
+    return text + "\n".join(module_part(path, rows.get(name, []), page, level=3) for name, path in inside)
 
 
 def reference_pages() -> dict[str, str]:
-    """Name -> page: the public names and the modules beside the folders, then a folder each, in the order of the figures."""
-    rows, pages = figures((ROOT / "docs" / "figures.md").read_text(encoding="utf-8")), {}
-    order = {module: place for place, module in enumerate(rows)}
-    for folder in [PACKAGE, *sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))]:
-        modules = {path.relative_to(ROOT).as_posix(): path for path in sorted(folder.glob("*.py")) if path.stem[0] != "_"}
-        names = sorted(modules, key=lambda name: order.get(name, len(order)))
-        about = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
-        title = folder.relative_to(ROOT).as_posix().replace("/", ".")
-        page = f"# {title}\n\n{about}\n\n" + (public_names() if folder == PACKAGE else "")
-        pages[folder.name] = page + "\n".join(module_part(modules[n], rows.get(n, []), f"api/{folder.name}.md") for n in names)
-    return pages
+    """Name -> page: the public names and the modules beside the folders, then a folder each."""
+    rows = figures((ROOT / "docs" / "figures.md").read_text(encoding="utf-8"))
+    pages = {"minideeplab": folder_page(PACKAGE, rows).replace("# minideeplab\n", "# The reference\n", 1)}
+    return pages | {name: folder_page(PACKAGE / name, rows) if name != "cli" else command_page() for name in FOLDERS}
 
 
 # ---- what Sphinx is told while it reads
@@ -191,14 +272,14 @@ def prose(line: str) -> str:
         if number % 2 == 0:
             pieces[number] = re.sub(r"([\\*_|`])", r"\\\1", piece)
         elif piece.startswith("`"):  # a letter may follow: the `number`th
-            pieces[number] = f"`{piece}`" + ("\\ " if re.match(r"\w", pieces[number + 1]) else "")
+            homes = described().get(piece[1:-1], [])
+            shown = f":py:obj:`{piece[1:-1]} <{homes[0][0]}.{piece[1:-1]}>`" if len(homes) == 1 else f"`{piece}`"
+            pieces[number] = shown + ("\\ " if re.match(r"\w", pieces[number + 1]) else "")
     return "".join(pieces)
 
 
 def plain_docstring(lines: list[str]) -> None:
     """The library's docstrings as reStructuredText: prose with `code` and *emphasis*, lists, indented formulas, doctests."""
-    if lines and lines[0].startswith("Alias for field number"):  # NamedTuple's own, which says nothing
-        lines[:] = [""]
     out, doctest = list[str](), False
     for line in lines:
         doctest = bool(line.strip()) and (doctest or line.lstrip().startswith(">>>"))
@@ -212,6 +293,11 @@ def plain_docstring(lines: list[str]) -> None:
             out += [""] if re.match(item, line) and before.strip() and not re.match(item, before) else []
             out.append(prose(line))
     lines[:] = out
+
+
+def says_nothing(thing: Any) -> bool:
+    """A field of a named tuple without a docstring of its own: the signature has its name and type."""
+    return (getattr(thing, "__doc__", None) or "").startswith("Alias for field number")
 
 
 def alt_texts(notebook: Any) -> list[str]:
@@ -238,6 +324,7 @@ def describe_pictures(app: Any, doctree: Any) -> None:
 
 def mended(text: str) -> str:
     """A page with what Sphinx and its theme leave out: levels, names of landmarks, a heading; parameters are no list."""
+    text = re.sub(r'(<img alt="[^"]*"[^>]*? src="([^"]*_images/[^"]+)"[^>]*>)', r'<a class="large" href="\2">\1</a>', text)
     for part, name in (("sidebar-drawer", "All pages"), ("toc-drawer", "On this page")):
         text = text.replace(f'<aside class="{part}', f'<aside aria-label="{name}" class="{part}')
     text = text.replace('<p class="caption" role="heading">', '<p class="caption" role="heading" aria-level="2">')

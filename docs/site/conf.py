@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from site_pages import describe_pictures, plain_docstring  # noqa: E402
+from site_pages import describe_pictures, plain_docstring, says_nothing  # noqa: E402
 
 project = "minideeplab"
 author = "the authors of minideeplab"
@@ -19,10 +19,10 @@ nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # they would be asked of anoth
 
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "undoc-members": True}
+autodoc_default_options = {"members": True, "show-inheritance": True, "no-value": True}
 autodoc_preserve_defaults = True
 add_module_names = False
-python_maximum_signature_line_length = 88
+python_maximum_signature_line_length = 120
 toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
@@ -41,4 +41,5 @@ html_theme_options = {"top_of_page_buttons": [], "navigation_with_keys": True}
 def setup(app):
     """What the library's docstrings and the notebooks' pictures need to be read by Sphinx."""
     app.connect("autodoc-process-docstring", lambda app, what, name, thing, options, lines: plain_docstring(lines))
+    app.connect("autodoc-skip-member", lambda app, what, name, thing, skip, options: skip or says_nothing(thing))
     app.connect("doctree-read", describe_pictures)

@@ -73,7 +73,7 @@ class ConvBN(nn.Sequential):
 
 
 class ConvBNReLU(ConvBN):
-    """`ConvBN`, rectified."""
+    """`ConvBN`, then a ReLU: the same arguments, the same shapes."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(super().forward(x))  # type: ignore[no-untyped-call]

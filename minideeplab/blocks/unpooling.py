@@ -13,7 +13,7 @@ from minideeplab.checks import check_maps, require_counts
 
 
 class Pooled(NamedTuple):
-    """A max-pooled map that remembers where each maximum stood, and the size it came from."""
+    """A max-pooled `map`, where each maximum stood (`indices`, int64, row * W + column), and the `size` before, (H, W)."""
 
     map: Tensor
     indices: Tensor

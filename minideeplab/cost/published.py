@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from minideeplab.cost.tensorflow_profiler import tf_multiply_adds as tf_multiply_adds  # the rule behind two of the tables
 
-no, yes = False, True
-SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # "MS" on VOC
+no, yes = False, True  # read as a table
+#: The paper's "MS" on VOC.
+SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+#: The model zoo's on Cityscapes.
 CITYSCAPES_SCALES = (0.75, 1.0, 1.25)
 
 
@@ -24,6 +26,7 @@ class ImageNet(NamedTuple):
     top_5: float
 
 
+#: Chollet 2017, table 1.
 XCEPTION_TABLE_1 = (
     ImageNet("VGG-16", 71.5, 90.1),
     ImageNet("ResNet-152", 77.0, 93.3),
@@ -40,6 +43,7 @@ class JFT(NamedTuple):
     map_100: float
 
 
+#: Chollet 2017, table 2.
 XCEPTION_TABLE_2 = (
     JFT("Inception V3", no, 6.36),
     JFT("Xception", no, 6.70),
@@ -56,6 +60,7 @@ class SizeAndSpeed(NamedTuple):
     steps_per_second: int
 
 
+#: Chollet 2017, table 3.
 XCEPTION_TABLE_3 = (
     SizeAndSpeed("Inception V3", 23_626_728, 31),
     SizeAndSpeed("Xception", 22_855_952, 28),
@@ -72,7 +77,8 @@ class Result(NamedTuple):
     miou: float
 
 
-DEEPLABV3_TABLE_1 = (  # ResNet-50 grown to block 7: the price of stride
+#: Chen 2017, table 1: ResNet-50 grown to block 7, the price of stride.
+DEEPLABV3_TABLE_1 = (
     Result("output stride 8", 75.18),
     Result("output stride 16", 73.88),
     Result("output stride 32", 70.06),
@@ -92,6 +98,7 @@ class MultiGrid(NamedTuple):
     block_7: float
 
 
+#: Chen 2017, table 3: multi-grid.
 DEEPLABV3_TABLE_3 = (
     MultiGrid((1, 1, 1), 68.39, 73.21, 75.34, 75.76),
     MultiGrid((1, 2, 1), 70.23, 75.67, 76.09, 76.66),
@@ -110,6 +117,7 @@ class Pyramid(NamedTuple):
     miou: float
 
 
+#: Chen 2017, table 5: rates, multi-grid and image pooling in ASPP.
 DEEPLABV3_TABLE_5 = (
     Pyramid((1, 1, 1), (6, 12, 18), no, 75.36),
     Pyramid((1, 2, 1), (6, 12, 18), no, 75.93),
@@ -118,7 +126,8 @@ DEEPLABV3_TABLE_5 = (
     Pyramid((1, 2, 4), (6, 12, 18), yes, 77.21),
 )
 
-DEEPLABV3_TABLE_6 = (  # the best row of table 5, looked at longer
+#: Chen 2017, table 6: the best row of table 5, looked at longer.
+DEEPLABV3_TABLE_6 = (
     Result("output stride 16", 77.21),
     Result("output stride 8", 78.51),
     Result("output stride 8, multi-scale", 79.45),
@@ -135,6 +144,7 @@ class OutputStrides(NamedTuple):
     miou: float
 
 
+#: Chen 2017, table 10: output strides of training and of evaluation.
 DEEPLABV3_TABLE_10 = (
     OutputStrides(8, 16, 74.45),
     OutputStrides(16, 16, 77.21),
@@ -155,6 +165,7 @@ class DecoderChannels(NamedTuple):
     miou: float
 
 
+#: Chen 2018, table 1: channels of the low-level features.
 DEEPLABV3PLUS_TABLE_1 = (
     DecoderChannels(8, 77.61),
     DecoderChannels(16, 77.92),
@@ -173,6 +184,7 @@ class DecoderStructure(NamedTuple):
     miou: float
 
 
+#: Chen 2018, table 2: how the decoder refines.
 DEEPLABV3PLUS_TABLE_2 = (
     DecoderStructure(yes, no, "[3x3, 256]", 78.21),
     DecoderStructure(yes, no, "[3x3, 256] x 2", 78.85),
@@ -208,7 +220,8 @@ class Evaluation(NamedTuple):
         return " ".join([f"{trained}OS {self.eval_os}", *(mark for mark, checked in marks.items() if checked)])
 
 
-DEEPLABV3PLUS_TABLE_3 = (  # ResNet-101 (beta, multi-grid 1, 2, 4), dense ASPP and decoder
+#: Chen 2018, table 3: ResNet-101 (beta, multi-grid 1, 2, 4), dense ASPP and decoder.
+DEEPLABV3PLUS_TABLE_3 = (
     # trained, evaluated, decoder, MS, flip, SC, COCO, JFT, mIoU, multiply-adds
     Evaluation(16, 16, no,  no,  no,  no, no, no, 77.21,   81.02),
     Evaluation(16,  8, no,  no,  no,  no, no, no, 78.51,  276.18),
@@ -226,8 +239,8 @@ DEEPLABV3PLUS_TABLE_3 = (  # ResNet-101 (beta, multi-grid 1, 2, 4), dense ASPP a
     Evaluation(32,  8, yes, no,  no,  no, no, no, 77.92,  297.92),
 )
 
-# Printed 101.28, counted 102.78. The paper contradicts itself here: at multiple scales it prints the counted 898.69 for the
-# same network, and its decoder costs 21.74 and 21.77 elsewhere in the table, but 101.28 - 81.02 = 20.26 in this row.
+#: Printed 101.28, counted 102.78. The paper contradicts itself here: at multiple scales it prints the counted 898.69 for the
+#: same network, and its decoder costs 21.74 and 21.77 elsewhere in the table, but 101.28 - 81.02 = 20.26 in this row.
 MISPRINT = 101.28
 
 
@@ -239,12 +252,14 @@ class ImageNetError(NamedTuple):
     top_5: float
 
 
-DEEPLABV3PLUS_TABLE_4 = (  # the text: 0.75 and 0.29 worse without batch norm and ReLU behind each depthwise convolution
+#: Chen 2018, table 4; its text: 0.75 and 0.29 worse without batch norm and ReLU behind each depthwise convolution.
+DEEPLABV3PLUS_TABLE_4 = (
     ImageNetError("Reproduced ResNet-101", 22.40, 6.02),
     ImageNetError("Modified Xception", 20.19, 5.17),
 )
 
-DEEPLABV3PLUS_TABLE_5 = (  # modified Xception-65, no multi-grid
+#: Chen 2018, table 5: modified Xception-65, no multi-grid.
+DEEPLABV3PLUS_TABLE_5 = (
     # trained, evaluated, decoder, MS, flip, SC, COCO, JFT, mIoU, multiply-adds
     Evaluation(16, 16, no,  no,  no,  no,  no,  no,  79.17,   68.00),
     Evaluation(16, 16, no,  yes, no,  no,  no,  no,  80.57,  601.74),
@@ -272,7 +287,8 @@ DEEPLABV3PLUS_TABLE_5 = (  # modified Xception-65, no multi-grid
     Evaluation(16,  8, yes, yes, yes, yes, yes, yes, 84.56, 3055.35),
 )
 
-DEEPLABV3PLUS_TABLE_6 = (  # VOC 2012 *test*
+#: Chen 2018, table 6: VOC 2012 *test*.
+DEEPLABV3PLUS_TABLE_6 = (
     Result("Deep Layer Cascade (LC)", 82.7),
     Result("TuSimple", 83.1),
     Result("Large Kernel Matters", 83.6),
@@ -299,6 +315,7 @@ class Cityscapes(NamedTuple):
     miou: float
 
 
+#: Chen 2018, table 7a: Cityscapes validation.
 DEEPLABV3PLUS_TABLE_7A = (
     Cityscapes("Xception-65", no,  yes, yes, 77.33),
     Cityscapes("Xception-65", yes, yes, yes, 78.79),
@@ -306,7 +323,8 @@ DEEPLABV3PLUS_TABLE_7A = (
     Cityscapes("Xception-71", yes, yes, no,  79.55),
 )
 
-DEEPLABV3PLUS_TABLE_7B = (  # Cityscapes *test*, trained on the coarse annotations too
+#: Chen 2018, table 7b: Cityscapes *test*, trained on the coarse annotations too.
+DEEPLABV3PLUS_TABLE_7B = (
     Result("ResNet-38", 80.6),
     Result("PSPNet", 81.2),
     Result("Mapillary", 82.0),
@@ -329,7 +347,8 @@ class OnPhones(NamedTuple):
     multiply_adds: float
 
 
-MOBILENETV2_TABLE_7 = (  # "V2*": the "second last" map of 320 channels; the caption says 512 x 512, the count says 513
+#: Sandler 2018, table 7; "V2*": the "second last" map of 320 channels; the caption says 512 x 512, the count says 513.
+MOBILENETV2_TABLE_7 = (
     OnPhones("MobileNetV1", yes, no,  75.29, 11.15,   14.25),
     OnPhones("MobileNetV1", yes, yes, 78.56, 11.15,  941.9),
     OnPhones("MobileNetV2", yes, no,  75.70,  4.52,    5.8),
@@ -357,7 +376,8 @@ class ModelZoo(NamedTuple):
     multiply_adds: float
 
 
-MODEL_ZOO = (  # Xception-65 with decoder and SC; MobileNetV2 with image pooling and 1 x 1 alone, "dm05" half as wide
+#: Xception-65 with decoder and SC; MobileNetV2 with image pooling and 1 x 1 alone, "dm05" half as wide.
+MODEL_ZOO = (
     ModelZoo("xception65_coco_voc_trainaug",    (513, 513),   21, 16, (1.0,),            no,  82.20,   54.17),
     ModelZoo("xception65_coco_voc_trainaug",    (513, 513),   21,  8, SCALES,            yes, 83.58, 3055.35),
     ModelZoo("xception65_cityscapes_trainfine", (1025, 2049), 19, 16, (1.0,),            no,  78.79,  418.64),
@@ -367,8 +387,8 @@ MODEL_ZOO = (  # Xception-65 with decoder and SC; MobileNetV2 with image pooling
     ModelZoo("mobilenetv2_dm05_coco_voc_trainaug", (513, 513), 21, 16, (1.0,),           no,  70.19,    0.88),  # see NOT_MET
 )
 
-# Counted 0.874: 0.7 % below what is printed. Rounding the 12 channels of one row to 16, as MobileNetV2's classifiers do, would
-# give 0.917, and the released 8-bit file has 12. What else was counted for this checkpoint is not known.
+#: Counted 0.874: 0.7 % below what is printed. Rounding the 12 channels of one row to 16, as MobileNetV2's classifiers do, would
+#: give 0.917, and the released 8-bit file has 12. What else was counted for this checkpoint is not known.
 NOT_MET = 0.88
 
 
@@ -382,6 +402,7 @@ class ParameterCount(NamedTuple):
     differences: tuple[tuple[int, str], ...] = ()
 
 
+#: What others publish of the same networks.
 PARAMETER_COUNTS = (
     ParameterCount("Chollet 2017, table 3", "Xception", 22_855_952),
     ParameterCount("Chollet 2017, table 3", "InceptionV3", 23_626_728, differences=(  # his first Keras port, not the paper's
@@ -424,6 +445,7 @@ class MacCount(NamedTuple):
     batch_norm: int
 
 
+#: What others publish of the same networks.
 MAC_COUNTS = (
     MacCount("torchvision", "InceptionV3", 5.713, 0),
     MacCount("timm", "InceptionV3", 5.73, 2),

@@ -18,7 +18,7 @@ from minideeplab.cost.trace import meta_twin, number_format
 
 
 class MultiplyAdds(NamedTuple):
-    """Half of the profiler's float operations, by what they belong to. `arithmetic` is what `profile` calls MACs.
+    """Half of the profiler's float operations, counted, by what they belong to. `arithmetic` is what `profile` calls MACs.
 
     The first six grow with every scale and flipped image that is looked at, the last four are paid once.
     """
@@ -36,7 +36,7 @@ class MultiplyAdds(NamedTuple):
 
     @property
     def total(self) -> float:
-        """What the paper prints, in billions."""
+        """What the paper prints: it in billions, this in ones."""
         return sum(self)
 
 

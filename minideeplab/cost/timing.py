@@ -77,7 +77,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Roofline:
-    """What this machine does at most: floating-point operations of a large product, and bytes of a large copy."""
+    """What this machine does at most, each a second: floating-point operations of a large product, bytes of a large copy."""
 
     flops: Spread
     bandwidth: Spread
@@ -96,7 +96,10 @@ class Roofline:
 
 
 class KindRow(NamedTuple):
-    """All operations of one kind. `moved` counts every input, weight and result once, in bytes; `least` is the roofline."""
+    """All operations of one kind: `seconds`, their `share` of all kinds in percent, and `least`, the seconds of the roofline.
+
+    `moved` counts every input, weight and result once, in bytes.
+    """
 
     kind: str
     calls: int

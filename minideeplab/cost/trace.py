@@ -18,7 +18,7 @@ from minideeplab.cost.receptive_field import Size, widest
 
 
 class Row(NamedTuple):
-    """One call of one layer.
+    """One call of one layer; `shape` is that of what came out.
 
     `receptive_field` is in input pixels, its longer side, the maximum over paths; `all` behind something that
     reads the whole image, `unknown` behind an operation that `minideeplab.cost.operators` does not list.

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from minideeplab.course.plot import BOTH, FONT, INK, LABELS, NEGATIVE, NEITHER
 
 MANY = [INK, *(color for color in LABELS[1:] if color != "#F0E442")]  # but for yellow, which white drowns
-CHANGES = ["#F2F2F2", "#56B4E9", "#E69F00", INK]  # for `plot.labels`: both right, won, lost, both wrong
+CHANGES = ["#F2F2F2", "#56B4E9", "#E69F00", INK]  #: for `plot.labels`: both right, won, lost, both wrong
 BARE = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # a line behind a number stays behind it
 WINDOW = 50  # steps that the smooth line averages, at most
 

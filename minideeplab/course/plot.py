@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from minideeplab.cost.timing import Measured  # at run time it would start torch's benchmarks, which warn on some machines
 
 SPACE, CHANNEL, BOTH, NEITHER, NEGATIVE = "#0072B2", "#D55E00", "#6F5A7A", "#9A9A9A", "#C9A227"
-COLORS = {"space": SPACE, "channel": CHANNEL, "both": BOTH, "neither": NEITHER}
+COLORS = {"space": SPACE, "channel": CHANNEL, "both": BOTH, "neither": NEITHER}  #: kinds of `planes` and `bars`
 KINDS = {"depthwise": SPACE, "pointwise": CHANNEL, "linear": CHANNEL, "dense": BOTH, "grouped": BOTH}  # what a layer mixes
 INK = "#222222"
-LABELS = ["#F2F2F2", "#009E73", "#CC79A7", "#F0E442", "#56B4E9", "#E69F00"]  # background, then classes
+LABELS = ["#F2F2F2", "#009E73", "#CC79A7", "#F0E442", "#56B4E9", "#E69F00"]  #: background, then classes
 SERIES = list(zip((INK, *LABELS[1:3]) * 2, "o^svDP", ("-",) * 3 + ("--",) * 3, strict=True))  # color, marker, line
 FONT = 12  # points: a back row can read it
 MOST_BLOCKS = 64  # of a kernel, along each side

@@ -153,6 +153,7 @@ RATES = (0.05, 0.1, 0.2)
 SPECTRUM = {1: 32, 2: 42, 4: 52, 8: 64}  # segments: the width at which parameters are those of 80 segments of one channel
 LAYERS = 6
 
+#: Every experiment by the name that `python -m minideeplab experiment` takes.
 EXPERIMENTS: dict[str, Experiment] = {
     "activation": Experiment(
         "What stands between the halves of a separable convolution?",

@@ -43,7 +43,7 @@ def confusion(drawn: Tensor, truth: Tensor, num_classes: int, *, ignore: int = V
 
 
 def iou(matrix: Tensor) -> tuple[Fraction | None, ...]:
-    """Of each class, the pixels right, of those that are it or were drawn as it; None for a class that occurs in neither.
+    """Of a matrix (C, C) of `confusion`: for each class the pixels right, of those that are it or were drawn as it, else None.
 
     >>> iou(torch.tensor([[3, 1, 0], [2, 6, 0], [0, 0, 0]]))
     (Fraction(1, 2), Fraction(2, 3), None)
@@ -54,7 +54,7 @@ def iou(matrix: Tensor) -> tuple[Fraction | None, ...]:
 
 
 def mean_iou(matrix: Tensor) -> Fraction:
-    """The mean of the classes' IoU, each class alike, over those that have one. ValueError where no pixel was scored."""
+    """The mean of a matrix's IoU over the classes that have one, each class alike. ValueError where no pixel was scored."""
     scores = [score for score in iou(matrix) if score is not None]
     if not scores:
         raise ValueError(f"a mean needs at least one scored pixel, this matrix of {len(matrix)} classes counts 0")
@@ -62,7 +62,7 @@ def mean_iou(matrix: Tensor) -> Fraction:
 
 
 def accuracy(matrix: Tensor) -> Fraction:
-    """The share of the scored pixels that were drawn right. ValueError where no pixel was scored."""
+    """The share of a matrix's pixels that were drawn right, 0 to 1. ValueError where no pixel was scored."""
     _check(matrix)
     if not (total := int(matrix.sum())):
         raise ValueError(f"a share needs at least one scored pixel, this matrix of {len(matrix)} classes counts 0")

@@ -23,7 +23,7 @@ from minideeplab.learn.photo import LONGEST_SIDE, MOST_PIXELS, pillow, read_phot
 from minideeplab.networks.pretrained import VOC
 from minideeplab.weights.file_limits import LARGEST_TEXT, plain, reading
 
-VOID = 255  # the label of pixels that are neither learned nor scored
+VOID = 255  #: the label of pixels that are neither learned nor scored
 MOST_DRAWN = 2**32  # seeds, and pictures of a seed
 MOST_READ = 2**20  # pictures of an idx file: 0.8 GB
 IDX = {"train": "train", "test": "t10k"}  # how Fashion-MNIST's files of a split begin
@@ -33,7 +33,7 @@ GARMENTS = (
 
 
 class Sample(NamedTuple):
-    """A picture and its labels; a DataLoader makes a Sample of batches of them."""
+    """A picture (3, H, W) in [-1, 1] and its labels (H, W), int64, 255 void; a DataLoader makes a Sample of batches of them."""
 
     image: Tensor  # (3, H, W), float32, RGB in [-1, 1]
     labels: Tensor  # (H, W), int64, classes and 255 = void

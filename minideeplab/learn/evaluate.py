@@ -18,7 +18,10 @@ from minideeplab.weights.replacement import replace_whole
 
 
 class Scores(NamedTuple):
-    """Over all pixels that count; a class that occurs neither in truth nor in answers, and a band without pixels, has None."""
+    """Fractions from 0 to 1 over all pixels that count; `trimap` by the width of the band in pixels.
+
+    A class that occurs neither in truth nor in answers, and a band without pixels, has None.
+    """
 
     miou: Fraction
     accuracy: Fraction

@@ -24,7 +24,7 @@ from minideeplab.learn.data import Shapes
 from minideeplab.learn.train import train
 from minideeplab.weights.replacement import replace_whole
 
-RESULTS = Path(__file__).parents[2] / "docs" / "results"  # of a checkout
+RESULTS = Path(__file__).parents[2] / "docs" / "results"  #: of a checkout
 STEPS, BATCH = 400, 16
 PICTURES = 2000  # to learn from, for each seed others
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % for 2 to 10 seeds; the last for more
@@ -101,7 +101,7 @@ def write(file: Path, rows: Sequence[Mapping[str, str]]) -> None:
 
 
 class Verdict(NamedTuple):
-    """The mean of the paired differences, its 95 % interval, of how many seeds, and what the rule says."""
+    """The mean of the paired differences (shares, 0 to 1), its 95 % interval, of how many seeds, and what the rule says."""
 
     claim: Claim
     mean: float

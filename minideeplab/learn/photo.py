@@ -83,7 +83,10 @@ def check_net(net: Callable[[Tensor], Tensor]) -> None:
 
 @torch.inference_mode()
 def classify(photo: "Image", net: Callable[[Tensor], Tensor], *, top: int = 5, size: int = 299) -> list[tuple[int, float]]:
-    """The `top` classes and their probabilities, the likeliest first. The photo is squeezed to size x size, as Keras does."""
+    """The `top` classes by number and their probabilities, the likeliest first. ValueError in training mode.
+
+    The photo is squeezed to size x size, as Keras does.
+    """
     require_positive(top=top, size=size)
     check_net(net)
     probabilities = net(pixels(photo, size, size, "BILINEAR")).softmax(1)[0]
@@ -109,7 +112,7 @@ def segment(
 
     The photo is scaled as `fitted` says, gray (127.5, hence 0) fills it behind and below up to 16 k + 1 pixels a side, and
     what the network says about the filling is cut off. `multi_scale` averages six sizes and their mirror images, as the
-    authors do for their tables: some 17 times the work.
+    authors do for their tables: some 17 times the work. ValueError in training mode.
     """
     require_kind(bool, multi_scale=multi_scale)
     check_net(net)
@@ -124,7 +127,10 @@ def segment(
 
 
 def label_picture(labels: Tensor) -> "Image":
-    """The classes themselves as a picture in PASCAL VOC's form: a palette of its colors, each pixel's index is its class."""
+    """Labels (H, W), uint8, as a picture in PASCAL VOC's form: a palette of its colors, each pixel's index is its class.
+
+    ValueError for labels of another type.
+    """
     if labels.dtype != torch.uint8:
         raise ValueError(f"a palette picture has at most 256 classes, these labels are {labels.dtype}")
     picture: Image = pillow("Image").fromarray(labels.numpy())
@@ -148,14 +154,14 @@ def palette(count: int) -> Tensor:
 
 
 def shares(labels: Tensor) -> list[tuple[int, float]]:
-    """Each class that occurs and its share of the pixels, the largest first."""
+    """Each class that occurs in a label map (H, W) and its share of the pixels, 0 to 1, the largest first."""
     counts = labels.flatten().bincount()
     order = counts.argsort(descending=True, stable=True)
     return [(int(k), int(counts[k]) / labels.numel()) for k in order if counts[k]]
 
 
 def overlay(photo: "Image", labels: Tensor, names: Sequence[str]) -> "Image":
-    """The photo under its classes' colors (a background stays as it is), and a legend with their shares to its right."""
+    """The photo under the colors of its labels (H, W) (a background stays as it is), and a legend with their shares."""
     images, draws, fonts = pillow("Image"), pillow("ImageDraw"), pillow("ImageFont")
     colors = palette(len(names)).numpy()
     tint = images.fromarray(colors[labels.numpy()])

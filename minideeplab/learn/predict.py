@@ -8,7 +8,7 @@ from torch import Tensor
 from minideeplab.blocks.convolution import upsample
 from minideeplab.checks import check_maps, require_finite, require_kind
 
-SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # the authors' on PASCAL VOC
+SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  #: the authors' on PASCAL VOC
 MOST = 2**32  # pixels of an image: more take 51 GB in three channels
 
 

@@ -24,7 +24,7 @@ CLASSES = len(Shapes.classes)
 
 
 class Stack(nn.Module):
-    """Xception's principle in small: a stem to stride 4, pairs of [ReLU, layer, BN] with shortcuts, a class for every pixel."""
+    """Xception's principle in small: a stem to stride 4, pairs of [ReLU, layer, BN] with shortcuts, scores for every pixel."""
 
     def __init__(self, layers: Sequence[Callable[[int], nn.Module]], width: int, *, shortcuts: bool = True) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def segmented(width: int, *, segments: int) -> nn.Module:
 
 
 def small(head: type[nn.Module] = DeepLabV3Plus, *, output_stride: int = 16, **options: Any) -> nn.Module:
-    """DeepLab on the backbone that `train` learns by default."""
+    """DeepLab on the backbone that `train` learns by default: (N, 3, H, W) -> (N, 4, H, W)."""
     backbone = SMALL(width=0.1, output_stride=output_stride)
     return head(backbone, CLASSES, **{"channels": 32, "rates": (1, 2)} | options)
 
@@ -127,6 +127,6 @@ class HybridHead(nn.Module):
 
 
 def headed(head: Callable[..., nn.Module], **options: Any) -> nn.Module:
-    """One of the family on the same backbone."""
+    """One of the family on the same backbone: (N, 3, H, W) -> (N, 4, H, W)."""
     backbone = SMALL(width=0.1)
     return Segmenter(backbone, head(backbone, **options), CLASSES)

@@ -13,14 +13,14 @@ from minideeplab.checks import require_finite
 
 
 class Features(NamedTuple):
-    """Where things are (`low`, stride 4) and what they are (`high`, the output stride)."""
+    """`low` (N, low_channels, ceil(H / 4), ceil(W / 4)): where; `high` (N, high_channels, ceil(H / os), ceil(W / os)): what."""
 
     low: Tensor
     high: Tensor
 
 
 class Pyramid(Features):
-    """`Features` that carry the last map of every stride, the output stride included: `maps[8]` has ceil(H / 8) rows."""
+    """`Features` with the last map of every stride, the output stride included: `maps[8]` (N, C, ceil(H / 8), ceil(W / 8))."""
 
     maps: Mapping[int, Tensor]
 
@@ -33,7 +33,7 @@ class Pyramid(Features):
 
 
 class Backbone(Protocol):
-    """What DeepLab asks of a backbone; those of this library are `PyramidBackbone`s."""
+    """What DeepLab asks of a backbone: `Features`, and, as integers, `low_channels`, `high_channels` and `output_stride`."""
 
     low_channels: int
     high_channels: int
@@ -43,7 +43,7 @@ class Backbone(Protocol):
 
 
 class PyramidBackbone(Backbone, Protocol):
-    """What most heads of `family` ask of one beyond that: the last map of every stride, and how many channels it has."""
+    """What most heads of `family` ask beyond that, and ours have: the last map of every stride, and `channels` by stride."""
 
     channels: dict[int, int]
     def pyramid(self, x: Tensor) -> Pyramid:
@@ -51,7 +51,7 @@ class PyramidBackbone(Backbone, Protocol):
 
 
 def check_backbone(backbone: Backbone, *, pyramid: bool = False) -> None:
-    """Raise unless `backbone` is a module that says how many channels it hands over and at which stride."""
+    """TypeError unless `backbone` is a module that says how many channels it hands over and at which stride."""
     names = ("low_channels", "high_channels", "output_stride") + ("channels", "pyramid") * pyramid
     missing = [name for name in names if not hasattr(backbone, name)]
     if not isinstance(backbone, nn.Module) or missing:

@@ -91,7 +91,7 @@ class PSPNetHead(nn.Module):
 
 
 class DeepLabV3Head(nn.Module):
-    """ASPP (Chen 2017, fig. 5; separable, as in Chen 2018), no way back: `Pyramid` -> (N, channels, ceil(H / os), ceil(W / os))."""
+    """ASPP (Chen 2017, fig. 5; here separable) and no way back: `Pyramid` -> (N, channels, ceil(H / os), ceil(W / os))."""
 
     def __init__(self, backbone: Backbone, *, channels: int = 256, rates: Sequence[int] | None = None) -> None:
         super().__init__()

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from minideeplab.weights.file_limits import LARGEST_NETWORK, LARGEST_TEXT, MOST_ARRAYS, check_bytes, plain, reading
-from minideeplab.weights.replacement import check_target, replace_whole
-
-__all__ = ["State", "check_target", "describe", "load", "misfits", "read", "replace_whole", "save", "wrong_numbers"]
+from minideeplab.weights.replacement import replace_whole
 
 SAFETENSORS_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "C64": torch.complex64,

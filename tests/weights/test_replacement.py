@@ -16,7 +16,7 @@ import torch
 
 from minideeplab import weights
 from minideeplab.weights import replacement
-from minideeplab.weights.storage import check_target, replace_whole
+from minideeplab.weights.replacement import check_target, replace_whole
 
 NEW = b"new" * 20_000
 # A process that replaces a file slowly and says how far it is. The module alone is run: it needs no torch.

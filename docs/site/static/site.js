@@ -7,3 +7,11 @@ function reach() {
 addEventListener("load", reach);
 addEventListener("resize", reach);
 addEventListener("toggle", reach, true);
+// The two drawers of a narrow window open by keyboard, too: the theme has labels there.
+for (const [icon, name] of [[".nav-overlay-icon", "All pages"], [".toc-overlay-icon", "On this page"]])
+  for (const label of document.querySelectorAll(icon)) {
+    Object.assign(label, { tabIndex: 0, role: "button", ariaLabel: name });
+    label.addEventListener("keydown", event => {
+      if (event.key === "Enter" || event.key === " ") event.preventDefault(), label.click();
+    });
+  }
