@@ -125,7 +125,7 @@ def keyboard(page: Page, home: str) -> list[str]:
         page.keyboard.press("Tab")
         if page.evaluate(UNSEEN):
             found.append(f"on {HALF['width']} pixels Tab number {stop} stops at something outside the window")
-    page.locator(".nav-overlay-icon:visible").first.focus()
+    page.locator(".nav-overlay-icon button:visible").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_timeout(500)
     page.locator("input.sidebar-search").focus()

@@ -7,11 +7,11 @@ function reach() {
 addEventListener("load", reach);
 addEventListener("resize", reach);
 addEventListener("toggle", reach, true);
-// The two drawers of a narrow window open by keyboard, too: the theme has labels there.
+// The two drawers of a narrow window open by keyboard, too: where the theme has labels, a button.
 for (const [icon, name] of [[".nav-overlay-icon", "All pages"], [".toc-overlay-icon", "On this page"]])
   for (const label of document.querySelectorAll(icon)) {
-    Object.assign(label, { tabIndex: 0, role: "button", ariaLabel: name });
-    label.addEventListener("keydown", event => {
-      if (event.key === "Enter" || event.key === " ") event.preventDefault(), label.click();
-    });
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "drawer", ariaLabel: name });
+    button.append(...label.childNodes);
+    button.addEventListener("click", () => document.getElementById(label.htmlFor).click());
+    label.append(button);
   }
