@@ -246,7 +246,7 @@ def roofline(measured: "Measured") -> tuple[Figure, dict[str, Point]]:
         axes.loglog(x, y, "o", markersize=10, color=color)
         axes.annotate(kind, (x, y), (8, -16 if below else 8), textcoords="offset points", fontsize=FONT, color=color)
     axes.set_ylim(bottom=min(y for _, y in points.values()) / 2)
-    axes.set_xlabel("operations for each byte moved (line: the most this machine could do)", fontsize=FONT)
+    axes.set_xlabel("operations for each byte moved (line: what memory and arithmetic allow)", fontsize=FONT)
     axes.set_ylabel("billion operations a second", fontsize=FONT)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, points
