@@ -73,7 +73,7 @@ class ConvBN(nn.Sequential):
 
 
 class ConvBNReLU(ConvBN):
-    """`ConvBN`, then a ReLU: the same arguments, the same shapes."""
+    """`ConvBN`, then a ReLU: (N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride))."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(super().forward(x))  # type: ignore[no-untyped-call]
