@@ -1,5 +1,6 @@
 """What a step learns from and how: the authors' schedule, what decays, what void counts, what is frozen, and that it learns."""
 
+import copy
 import os
 import signal
 from itertools import pairwise
@@ -32,6 +33,32 @@ def test_the_rate_falls_as_the_authors_poly_schedule():
 
 
 # ---- what decays
+
+
+def by_hand(net: nn.Module, *, momentum: float, decay: float, rate: float, steps: int) -> list[torch.Tensor]:
+    """The weights after some steps on `Uneven`: each follows a velocity that remembers its slopes and, of kernels, a pull."""
+    batches = Batches(Uneven(), batch=4, size=17, seed=3, scales=(1.0, 1.0))
+    values = list(net.parameters())
+    velocities = [torch.zeros_like(value) for value in values]
+    for step in range(steps):
+        images, labels = batches[step]
+        slopes = torch.autograd.grad(loss(net(images), labels), values)
+        with torch.no_grad():
+            for value, velocity, slope in zip(values, velocities, slopes):
+                velocity.mul_(momentum).add_(slope + decay * (value.dim() == 4) * value)
+                value.sub_(poly(step, steps, rate=rate) * velocity)
+    return values
+
+
+@pytest.mark.parametrize(("momentum", "same"), [(0.9, True), (0.5, False), (0.0, False)])
+def test_a_step_is_that_of_momentum_0_9_written_out(momentum, same):
+    torch.manual_seed(0)
+    net = Plain(4)
+    other = copy.deepcopy(net)
+    train(net, Uneven(), **settings(steps=3, rate=0.05), seed=3, scales=(1.0, 1.0), weight_decay=0.1)
+    written = by_hand(other, momentum=momentum, decay=0.1, rate=0.05, steps=3)
+    differences = [(a - b).abs().max().item() for a, b in zip(net.parameters(), written)]
+    assert (max(differences) < 1e-6) == same
 
 
 def test_dense_and_pointwise_kernels_decay_and_nothing_else():
