@@ -103,6 +103,20 @@ def test_kinds():
     assert report.share("dense") > report.share("grouped") > report.share("depthwise") > report.share("batch norm") == 0
 
 
+def test_one_channel_of_one_is_no_depthwise_layer():
+    class Own(nn.Module):
+        """A kernel that is no layer of torch's."""
+
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.kernel, self.groups = nn.Parameter(torch.ones(2 * channels, 1, 3, 3)), channels
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.conv2d(x, self.kernel, groups=self.groups)
+
+    assert [profile(Own(channels), (1, channels, 5, 5)).rows[0].kind for channels in (1, 2)] == ["dense", "depthwise"]
+
+
 def test_transposed_1_d_and_attention_products_are_counted_as_torch_counts_them():
     class Products(nn.Module):
         def forward(self, x):

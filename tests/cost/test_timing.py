@@ -66,6 +66,13 @@ def test_a_spread_reads_as_a_quantity(values, unit, text):
 # ---- the roofline
 
 
+def test_a_copy_reads_every_byte_and_writes_it(monkeypatch):
+    monkeypatch.setattr(timing, "_times", lambda run: [1.0, 1.0, 2.0])
+    measured = timing.roofline()
+    assert measured.bandwidth.quartiles[1] == 2 * timing.COPIED
+    assert measured.flops.quartiles[1] == max(2 * timing.SIDE**3, 2 * timing.MAP[2] * timing.MAP[3] * timing.MAP[1] ** 2 * 9)
+
+
 @pytest.mark.parametrize(
     ("macs", "moved", "least"),
     [

@@ -49,6 +49,19 @@ def test_arms_that_are_said_to_be_of_one_size_are(name, most):
     assert max(counts) / min(counts) - 1 <= most
 
 
+def test_asked_at_another_output_stride_a_network_keeps_its_weights_and_its_rates_follow(monkeypatch):
+    asked, net = list[nn.Module](), plus()
+    monkeypatch.setattr(ablations, "scores", lambda other, seed: asked.append(other) or {})
+    ablations.at_stride(net, 0, output_stride=8)
+    rates = [
+        [conv.dilation[0] for conv in one.aspp.modules() if isinstance(conv, nn.Conv2d) and conv.groups > 1]
+        for one in (net, asked[0])
+    ]
+    assert rates == [[1, 2], [2, 4]]
+    assert asked[0].backbone.output_stride == 8
+    assert all(torch.equal(value, asked[0].state_dict()[name]) for name, value in net.state_dict().items())
+
+
 def test_dense_arms_of_another_experiment_are_not():
     counts = [params("separable", arm) for arm in EXPERIMENTS["separable"].arms]
     assert max(counts) / min(counts) - 1 > 0.05
