@@ -88,7 +88,7 @@ clean:  ## remove caches and build/; rm -r .venv starts over
 .PHONY: $(venv)/unfinished
 $(venv)/python.stamp: $(wildcard $(venv)/unfinished)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
-	{ echo "minideeplab needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1). Try: make PYTHON=python3.12"; exit 1; }
+	{ echo "minideeplab needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@echo "first set-up: PyTorch and what '$(or $(MAKECMDGOALS),help)' needs go into .venv here, nowhere else; rm -r .venv takes it back."
 	@echo "With PyTorch's CPU build: about 1.5 GB of disk and a few minutes."
 	@[ "$$(uname)" != Linux ] || [ -n "$(TORCH_INDEX)" ] || { echo "On Linux pip takes PyTorch's CUDA build: about 5.5 GB. Without a GPU stop now (Ctrl-C) and say"; \
@@ -101,7 +101,7 @@ $(venv)/%.stamp: pyproject.toml constraints.txt $(venv)/python.stamp
 	@echo "setting up .venv for '$*' (log: $(venv)/$*.log)"
 	@touch $(venv)/unfinished
 	@$(python) -m pip install --disable-pip-version-check $(from) -c constraints.txt -e ".[$*]" > $(venv)/$*.log 2>&1 || \
-	{ rm -f $(venv)/unfinished; tail -n 20 $(venv)/$*.log; exit 1; }
+	{ rm -f $(venv)/unfinished; tail -n 20 $(venv)/$*.log; echo "set-up of '$*' failed: is the network there? The whole log is $(venv)/$*.log; the same command tries again"; exit 1; }
 	@mkdir -p $(venv)/share/jupyter/lab/settings
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $(venv)/share/jupyter/lab/settings/overrides.json
 	@rm -f $(venv)/unfinished

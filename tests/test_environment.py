@@ -252,6 +252,6 @@ def test_an_old_python_is_told_which_one_it_takes(folder):
     (folder / "old").write_text('#!/bin/sh\n[ "$1" != --version ] || echo Python 3.9.18\n[ "$1" != -c ]\n', encoding="utf-8")
     (folder / "old").chmod(0o755)
     assert first_words(folder, python="./old") == (
-        "minideeplab needs Python 3.10 or newer; './old' is Python 3.9.18. Try: make PYTHON=python3.12\n"
+        "minideeplab needs Python 3.10 or newer; './old' is Python 3.9.18. Try: make .venv/course.stamp PYTHON=python3.12\n"
     )
     assert not (folder / ".venv").exists()

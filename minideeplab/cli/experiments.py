@@ -14,7 +14,8 @@ def run_experiment(arguments: argparse.Namespace) -> int:
     """`experiment NAME`: a line for each claim, or one object."""
     keep_freed_memory()
     experiment, file = EXPERIMENTS[arguments.name], arguments.output / f"{arguments.name}.csv"
-    note(f"{experiment.question} ({experiment.source})\n{len(experiment.arms)} arms, {arguments.seeds} seeds; results: {file}")
+    note(f"{experiment.question} ({experiment.source})")
+    note(f"{len(experiment.arms)} arms, {arguments.seeds} seeds; results: {file}")
     try:
         rows = run(arguments.name, seeds=arguments.seeds, folder=arguments.output, steps=arguments.steps)
     except KeyboardInterrupt:

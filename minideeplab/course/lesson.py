@@ -32,9 +32,12 @@ def compare_guess(guess: float | None, truth: float) -> None:
     """Print a guess beside what was counted; nothing is wrong with not guessing, and what is no number is said to be none."""
     if guess is None:
         print("no guess yet")
-    elif not _is_number(guess):
+        return
+    if not _is_number(guess):
         print(f"your guess {guess!r} is no finite number, so nothing can be compared with {truth:,}")
-    elif guess == truth:
+        return
+    guess = guess if isinstance(guess, int) else float(guess)  # a Fraction, too
+    if guess == truth:
         print(f"your guess {guess:,} is exact")
     elif guess * truth <= 0:
         print(f"your guess {guess:,}, counted {truth:,}")

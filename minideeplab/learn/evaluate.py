@@ -50,17 +50,18 @@ class Scores(NamedTuple):
 def evaluate(net: nn.Module, data: Data, *, widths: Sequence[int] = (1, 2, 4, 8)) -> Scores:
     """One image after the other at its full size, padded behind to 16 k + 1 pixels a side; void (255) counts nowhere.
 
-    `net` answers (N, len(data.classes), H, W) and comes back in the mode in which it was. ValueError for no image, and for
-    another count of classes.
+    `net` answers (N, len(data.classes), H, W), and each part of it comes back in the mode in which it was. ValueError for no
+    image, and for another count of classes.
     """
     require_kind(nn.Module, net=net)
-    device, was_training = next(net.parameters()).device, net.training
+    device, modes = next(net.parameters()).device, [(part, part.training) for part in net.modules()]
     net.eval()
     samples = (data[index] for index in range(len(data)))
     try:
         return score(((answer(net, x.to(device), len(data.classes)), y) for x, y in samples), data.classes, widths=widths)
     finally:
-        net.train(was_training)
+        for part, mode in modes:
+            part.training = mode
 
 
 def score(pairs: Iterable[tuple[Tensor, Tensor]], classes: Sequence[str], *, widths: Sequence[int] = (1, 2, 4, 8)) -> Scores:

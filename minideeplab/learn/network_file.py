@@ -177,7 +177,7 @@ def is_deeplab(net: nn.Module) -> bool:
 def label_names(net: nn.Module, classes: int, labels: str) -> list[str]:
     """One name for each class: the lines of `labels`, or VOC's for 21 segmented classes, or numbers."""
     names = labels.splitlines() or (VOC if is_deeplab(net) and classes == len(VOC) else [f"class {k}" for k in range(classes)])
-    if len(names) == classes - 1:  # the authors' ImageNet classifiers put the background first
+    if len(names) == 1000 and classes == 1001:  # the authors' ImageNet classifiers put the background first
         names = ["background", *names]
     if len(names) != classes:
         raise ValueError(f"{len(names)} labels for {classes} classes: one name a line, as many as classes")

@@ -81,7 +81,7 @@ def check_net(net: Callable[[Tensor], Tensor]) -> None:
         raise ValueError("the network is in training mode: call .eval() before asking it about a photo")
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def classify(photo: "Image", net: Callable[[Tensor], Tensor], *, top: int = 5, size: int = 299) -> list[tuple[int, float]]:
     """The `top` classes by number and their probabilities, the likeliest first. ValueError in training mode.
 
@@ -104,7 +104,7 @@ def fitted(photo: "Image", size: int | None = None) -> tuple[int, int]:
     return width, height
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def segment(
     photo: "Image", net: Callable[[Tensor], Tensor], *, size: int | None = None, multi_scale: bool = False,
 ) -> Tensor:

@@ -5,7 +5,8 @@ that was killed and resumed ends, on the CPU, with the weights of one that was n
 splits each batch among the processes. Sources: Chen 2017, section 4.1; Chen 2018, section 4; Howard 2017, section 3.2.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -85,6 +86,17 @@ def freeze(part: nn.Module) -> None:
     part.eval().requires_grad_(False)
 
 
+@contextmanager
+def frozen_for_now(net: nn.Module) -> Iterator[None]:
+    """What learned before learns afterwards: to be frozen is a matter of one call of `train`."""
+    learned = [(value, value.requires_grad) for value in net.parameters()]
+    try:
+        yield
+    finally:
+        for value, learns in learned:
+            value.requires_grad_(learns)
+
+
 def train(
     net: nn.Module, data: Data, *, steps: int, batch: int, size: int, rate: float, seed: int = 0, out: Path | None = None,
     resume: bool = False, frozen: Sequence[str] = (), freeze_norm: bool = False, fresh: Sequence[str] = (),
@@ -112,7 +124,7 @@ def train(
     if checkpoint and checkpoint.exists() and not resume:
         raise FileExistsError(f"{out} holds a run already: resume it, or name another folder")
     device = next(net.parameters()).device
-    with stop_requests() as stop, processes(device) as (rank, ranks):
+    with frozen_for_now(net), stop_requests() as stop, processes(device) as (rank, ranks):
         if batch % ranks:
             raise ValueError(f"{ranks} processes cannot share a batch of {batch} evenly: make it a multiple of {ranks}")
         if ranks > 1 and device.type == "cuda":

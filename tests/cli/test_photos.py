@@ -18,6 +18,7 @@ from torch import nn
 from minideeplab import Classifier, DeepLabV3Plus, pretrained, weights, xception41
 from minideeplab.__main__ import main
 from minideeplab.cli import photos
+from minideeplab.learn.network_file import label_names
 from minideeplab.learn.photo import classify, fitted, label_picture, overlay, palette, read_photo, segment, shares
 from minideeplab.learn.predict import predict
 from minideeplab.networks.pretrained import VOC
@@ -605,3 +606,10 @@ def test_the_help_says_what_the_network_is_and_what_it_is_not(capsys):
     ):  # fmt: skip
         assert said in text
     assert len(VOC) == 21
+
+
+def test_a_background_is_put_before_the_names_of_imagenet_alone():
+    names = [f"thing {k}" for k in range(1000)]
+    assert label_names(nn.Identity(), 1001, "\n".join(names)) == ["background", *names]
+    with pytest.raises(ValueError, match="4 labels for 5 classes"):  # a line was forgotten: every name would be another's
+        label_names(nn.Identity(), 5, "cat\ndog\ncow\nhen")

@@ -1,6 +1,7 @@
 """What a learner is told: a figure speaks in words as well, a guess is weighed, an exercise says what is not right yet."""
 
 import base64
+from fractions import Fraction
 
 import pytest
 import torch
@@ -49,6 +50,7 @@ def test_a_figure_without_words_is_refused(alt):
         (-5, "your guess -5, counted 1,152"),
         (0.5, "your guess 0.5, counted 1,152: below by a factor of 2304.0"),
         (1150, "your guess 1,150, counted 1,152: below by 2"),  # not by a factor of 1.0
+        (Fraction(1, 2), "your guess 0.5, counted 1,152: below by a factor of 2304.0"),
         (1152.25, "your guess 1,152.25, counted 1,152: above by 0.25"),
         (1097, "your guess 1,097, counted 1,152: below by a factor of 1.1"),
         (True, "your guess True is no finite number, so nothing can be compared with 1,152"),

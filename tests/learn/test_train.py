@@ -50,6 +50,26 @@ def by_hand(net: nn.Module, *, momentum: float, decay: float, rate: float, steps
     return values
 
 
+def test_frozen_is_a_matter_of_one_call():
+    net = tiny()
+    net.decoder.requires_grad_(False)  # by somebody else: that stays
+    before = {name: value.requires_grad for name, value in net.named_parameters()}
+    train(net, Uneven(), **settings(steps=1), frozen=("backbone",), freeze_norm=True)
+    assert {name: value.requires_grad for name, value in net.named_parameters()} == before
+    old = copy.deepcopy(net.backbone.state_dict())
+    train(net, Uneven(), **settings(steps=1, rate=0.1))
+    assert any(not torch.equal(value, old[name]) for name, value in net.backbone.named_parameters())
+
+
+def test_evaluating_leaves_each_part_in_its_mode():
+    net = tiny().train()
+    freeze_norms(net)
+    modes = [part.training for part in net.modules()]
+    evaluate(net, Uneven())
+    assert len(set(modes)) == 2
+    assert [part.training for part in net.modules()] == modes
+
+
 @pytest.mark.parametrize(("momentum", "same"), [(0.9, True), (0.5, False), (0.0, False)])
 def test_a_step_is_that_of_momentum_0_9_written_out(momentum, same):
     torch.manual_seed(0)
