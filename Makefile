@@ -46,7 +46,7 @@ docs: $(venv)/docs.stamp  ## build/docs: pages, notebooks and reference as a sit
 test: $(venv)/test.stamp  ## unit tests, doctests, and every notebook executed and compared
 	@start=$$(date +%s); status=0; \
 	$(pytest) -q -n 2 -p no:nbval --doctest-modules minideeplab tests || status=1; \
-	$(pytest) -q -n 2 --dist loadscope --nbval --nbval-current-env --nbval-cell-timeout 120 notebooks || status=1; \
+	$(pytest) -q -n 2 --dist loadscope --nbval --nbval-current-env --nbval-cell-timeout 300 notebooks || status=1; \
 	echo "make test: $$(( $$(date +%s) - start )) s, exit status $$status"; exit $$status
 
 check: $(venv)/test.stamp $(venv)/lint.stamp  ## ruff, mypy --strict and the notebooks' contract, in under 45 s
