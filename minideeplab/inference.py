@@ -9,6 +9,7 @@ here: the shortcut added inside the convolution, 1 x 1 as a matrix product, wide
 import copy
 import ctypes
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -28,6 +29,7 @@ PLAIN = {  # torch's layers that are served beside this library's own modules
 }
 RECTIFIERS: dict[Any, Callable[[Tensor], Tensor]] = {nn.ReLU: F.relu, F.relu: F.relu, nn.ReLU6: F.relu6, F.relu6: F.relu6}
 UNPOOLING = {F.max_unpool2d, torch._C._nn.max_unpool2d}
+ALONE = threading.Lock()  # while torch.fx traces, it patches `nn.Module` itself: two at once would leave it patched
 IN_ONEDNN: dict[Any, tuple[str, list[float]]] = {None: ("none", []), F.relu: ("relu", []), F.relu6: ("hardtanh", [0.0, 6.0])}
 
 
@@ -46,7 +48,7 @@ def optimize_for_inference(net: nn.Module, *, dtype: torch.dtype | None = None) 
     require_kind(nn.Module, net=net)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise TypeError(f"dtype must be a floating-point type such as torch.bfloat16, got {dtype!r}")
-    with torch.inference_mode(False), torch.no_grad():
+    with ALONE, torch.inference_mode(False), torch.no_grad():
         if type(net) is FastPath and dtype in (None, net.inside):
             return copy.deepcopy(net)
         _require_known(net)
@@ -85,10 +87,9 @@ def _require_known(net: nn.Module) -> None:
             what = f"({kind.__name__}) has its own {', '.join(replaced)}"
         else:
             continue
-        raise TypeError(
-            "optimize_for_inference serves the modules of minideeplab and plain layers of torch.nn, as they were written: "
-            f"{f'part {name}' if name else 'the network'} {what}. Use torch.compile(net), which takes any module"
-        )
+        served = "the modules of minideeplab and plain layers of torch.nn, as they were written"
+        where = f"part {name}" if name else "the network"
+        raise TypeError(f"optimize_for_inference serves {served}: {where} {what}. Use torch.compile(net), which takes any")
     tensors = [*net.named_parameters(), *net.named_buffers()]
     if len(devices := {str(tensor.device) for _, tensor in tensors}) > 1:
         raise ValueError(f"the weights lie on {' and '.join(sorted(devices))}: move the network to one device, net.to(...)")
@@ -255,9 +256,8 @@ def _two(value: Any) -> tuple[int, ...]:
 
 
 def _has_onednn(x: Tensor) -> bool:
-    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    return x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    there = x.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return there and (x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()))
 
 
 class _Tracer(fx.Tracer):

@@ -75,5 +75,5 @@ def add_commands(commands: Commands) -> None:
         learn.add_argument(f"--{name}", type=whole(most, least=least), default=default, metavar="N", help=text)
     learn.add_argument("--rate", type=float, metavar="R", help="of learning, at first (default: 0.1, from weights 0.01)")
     learn.add_argument("--freeze", dest="frozen", action="append", choices=["backbone"], default=[], help="it stays as it is")
-    learn.add_argument("--frozen-norm", dest="freeze_norm", action="store_true", help="loaded batch norm stays as it is")
+    learn.add_argument("--frozen-norm", dest="freeze_norm", action="store_true", help="batch norm of --weights stays as it is")
     learn.add_argument("--resume", action="store_true", help="go on from RUN's checkpoint")

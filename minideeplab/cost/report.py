@@ -45,7 +45,14 @@ class Report:
         return sum(row.macs for row in self.rows)
 
     def share(self, kind: str) -> Fraction:
-        """Which part of the MACs is `depthwise`, `pointwise`, `dense`, `grouped` or `linear`."""
+        """Which part of the MACs is `depthwise`, `pointwise`, `dense`, `grouped` or `linear`.
+
+        ValueError for another kind, and where layers of several kinds were added up (`grouped`): it can be told no more.
+        """
+        if mixed := [row.name for row in self.rows if row.kind == "module" and row.macs]:
+            raise ValueError(f"{mixed[0]} adds up layers of several kinds: ask the report before it was grouped")
+        if kind not in (*KINDS, "grouped", "linear", *(row.kind for row in self.rows)):
+            raise ValueError(f"there is no kind {kind!r}: name depthwise, pointwise, dense, grouped or linear")
         return Fraction(sum(row.macs for row in self.rows if row.kind == kind), self.macs or 1)
 
     def grouped(self, depth: int = 1) -> "Report":
@@ -86,6 +93,7 @@ def compare(reports: Mapping[str, Report]) -> Table:
     """Several networks side by side, with ratios to the first, shares of the MACs by kind, and peak activation memory.
 
     The three kinds of a separable network always have a column, others where a network has them: shares add up to 100 %.
+    ValueError for a report whose layers of several kinds were added up.
     """
     require_kind(Mapping, reports=reports)
     require_kind(Report, **{f"reports[{name!r}]": report for name, report in reports.items()})

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from minideeplab.checks import require_positive
+from minideeplab.checks import require_finite, require_kind, require_positive
 from minideeplab.cost.meta import Watch
 from minideeplab.cost.trace import meta_twin, number_format
 
@@ -46,12 +46,16 @@ def tf_multiply_adds(
     """What tables 3 and 5 would print for a DeepLab on one image of `size` (height and width, if they differ).
 
     The image is looked at once at every scale, twice with `flip`; a scaled side has int((n - 1) * scale + 1) pixels.
-    `net` is run on meta tensors and left alone; ValueError if it cannot run or does not give a map of logits.
+    `net` is run on meta tensors and left alone; ValueError if it cannot run or does not give a map of logits, and for a
+    scale that is not positive and finite.
     """
+    require_kind(nn.Module, net=net)
+    require_kind(bool, flip=flip)
     height, width = (size, size) if isinstance(size, int) else size
     require_positive(height=height, width=width)
-    if not scales or min(scales) <= 0:
-        raise ValueError(f"scales must be positive and at least one, got {tuple(scales)}")
+    require_finite(**{f"scales[{i}]": scale for i, scale in enumerate(scales)})
+    if not scales:
+        raise ValueError("scales is empty: name at least one, (1.0,) is the image as it is")
     twin, profiler = meta_twin(net).eval(), _Profiler()
     for scale in scales:
         scaled = [int((side - 1) * scale + 1) for side in (height, width)]

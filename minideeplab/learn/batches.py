@@ -1,8 +1,8 @@
 """Which images a step of a training sees, and how they are cut: a pure function of the seed and the step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -67,3 +67,29 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         epoch, place = divmod(number, len(self.data))
         sample = self.data[int(order(len(self.data), self.seed, epoch)[place])]
         return augment(sample, self.size, generator(self.seed, 1, number), scales=self.scales)
+
+
+class Told(Dataset[Any]):
+    """`Batches` for a DataLoader: what is wrong with a file comes back as it was raised.
+
+    Raised in a worker, it would reach the reader with a traceback of that process in its text, and not as one line.
+    """
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor] | Exception:
+        try:
+            return self.batches[step]
+        except (ValueError, OSError) as error:
+            if type(error).__module__ != "builtins":  # who knows whether it can be sent to another process
+                raise
+            return error
+
+
+def heard(batches: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of `Told`; ValueError or OSError for the first that could not be made."""
+    for batch in batches:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch

@@ -13,6 +13,7 @@ from minideeplab.image import pad_to_grid
 from minideeplab.learn.batches import Data
 from minideeplab.learn.confusion import accuracy, confusion, iou, mean_iou, trimap
 from minideeplab.learn.data import VOID
+from minideeplab.learn.predict import numbers
 from minideeplab.weights.file_limits import plain
 from minideeplab.weights.replacement import replace_whole
 
@@ -51,7 +52,7 @@ def evaluate(net: nn.Module, data: Data, *, widths: Sequence[int] = (1, 2, 4, 8)
     """One image after the other at its full size, padded behind to 16 k + 1 pixels a side; void (255) counts nowhere.
 
     `net` answers (N, len(data.classes), H, W), and each part of it comes back in the mode in which it was. ValueError for no
-    image, and for another count of classes.
+    image, for another count of classes, and for answers that are NaN or infinite.
     """
     require_kind(nn.Module, net=net)
     device, modes = next(net.parameters()).device, [(part, part.training) for part in net.modules()]
@@ -85,7 +86,7 @@ def score(pairs: Iterable[tuple[Tensor, Tensor]], classes: Sequence[str], *, wid
 def answer(net: nn.Module, image: Tensor, classes: int) -> Tensor:
     """A class for every pixel: (3, H, W) -> (H, W), int64, on the CPU."""
     height, width = image.shape[1:]
-    logits = net(pad_to_grid(image[None]))
+    logits = numbers(net(pad_to_grid(image[None])))
     if logits.shape[1] != classes:
         raise ValueError(f"the network tells {logits.shape[1]} classes apart, the data have {classes}: use data of its classes")
     drawn: Tensor = logits[0, :, :height, :width].argmax(0).cpu()

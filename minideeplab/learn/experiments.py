@@ -84,11 +84,14 @@ def committed(name: str) -> list[dict[str, str]]:
 
 
 def read(file: Path) -> list[dict[str, str]]:
-    """The rows of a result, none if there is no file."""
+    """The rows of a result, none if there is no file. ValueError for a file that is none."""
     if not file.exists():
         return []
     with file.open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
+        rows = list(csv.DictReader(lines, strict=True))
+    if wrong := next((number for number, row in enumerate(rows, 2) if set(row) != set(COLUMNS) or None in row.values()), None):
+        raise ValueError(f"{file}, line {wrong}: a result has the columns {', '.join(COLUMNS)}; name another folder")
+    return rows
 
 
 def write(file: Path, rows: Sequence[Mapping[str, str]]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from minideeplab.checks import require_kind, require_positive
 from minideeplab.image import from_pixels, pad_to_grid
-from minideeplab.learn.predict import predict
+from minideeplab.learn.predict import numbers, predict
 from minideeplab.weights.file_limits import reading
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MOST_PIXELS, LONGEST_SIDE = 2**26, 12_000  # of a photo: 200 MB of RGB
 MOST_ROWS = 64  # of a legend
+ORIENTATION = 0x0112  # EXIF's tag: 1 is upright
 TRAINED = 513  # pixels a side of the crops on which the authors trained
 
 
@@ -70,8 +71,11 @@ def read_mask(path: str | Path) -> Tensor:
 
 
 def pixels(photo: "Image", width: int, height: int, resample: str) -> Tensor:
-    """(1, 3, height, width) in [-1, 1]."""
-    resized = photo.convert("RGB").resize((width, height), getattr(pillow("Image").Resampling, resample))
+    """(1, 3, height, width) in [-1, 1]. ValueError for what `read_photo` would have scaled, turned or laid on white."""
+    if photo.mode != "RGB" or photo.getexif().get(ORIENTATION, 1) != 1:
+        what = f"is of mode {photo.mode}" if photo.mode != "RGB" else "is still to be turned, says its EXIF tag"
+        raise ValueError(f"the photo {what}: open it with read_photo, which makes upright RGB of it")
+    resized = photo.resize((width, height), getattr(pillow("Image").Resampling, resample))
     return from_pixels(torch.from_numpy(np.array(resized)))
 
 
@@ -89,7 +93,7 @@ def classify(photo: "Image", net: Callable[[Tensor], Tensor], *, top: int = 5, s
     """
     require_positive(top=top, size=size)
     check_net(net)
-    probabilities = net(pixels(photo, size, size, "BILINEAR")).softmax(1)[0]
+    probabilities = numbers(net(pixels(photo, size, size, "BILINEAR"))).softmax(1)[0]
     best = probabilities.topk(min(top, len(probabilities)))
     return list(zip(best.indices.tolist(), best.values.tolist()))
 
@@ -112,13 +116,13 @@ def segment(
 
     The photo is scaled as `fitted` says, gray (127.5, hence 0) fills it behind and below up to 16 k + 1 pixels a side, and
     what the network says about the filling is cut off. `multi_scale` averages six sizes and their mirror images, as the
-    authors do for their tables: some 17 times the work. ValueError in training mode.
+    authors do for their tables: some 17 times the work. ValueError in training mode, and for logits that are no numbers.
     """
     require_kind(bool, multi_scale=multi_scale)
     check_net(net)
     width, height = fitted(photo, size)
     x = pad_to_grid(pixels(photo, width, height, "LANCZOS"))  # (1, 3, 16 k + 1, 16 l + 1)
-    scores = (predict(net, x) if multi_scale else net(x))[0, :, :height, :width]
+    scores = numbers(predict(net, x) if multi_scale else net(x))[0, :, :height, :width]
     labels = scores.argmax(0).to(torch.uint8 if len(scores) <= 256 else torch.int32)
     columns, rows = (  # of each pixel of the photo, the nearest of the map: centers compared, in integers
         (2 * torch.arange(full) + 1) * small // (2 * full) for full, small in zip(photo.size, (width, height), strict=True)

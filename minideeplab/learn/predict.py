@@ -45,6 +45,13 @@ def predict(
     return total / (len(scales) * len(mirrorings))
 
 
+def numbers(answer: Tensor) -> Tensor:
+    """The answer of a network. ValueError for NaN and infinity in it, which `argmax` would call a class."""
+    if wrong := int(answer.isfinite().logical_not().sum()):
+        raise ValueError(f"{wrong:,} of the network's {answer.numel():,} numbers are NaN or infinite: look at its weights")
+    return answer
+
+
 def _maps(answer: Tensor) -> Tensor:
     try:
         check_maps(answer, None)

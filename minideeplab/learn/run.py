@@ -26,8 +26,11 @@ def run(
     Without `root` it learns shapes as they are, else photos that are scaled, cut and mirrored. Another process prepares them.
     For shapes, whose layers are too small to share, torch is set to one thread: so the result does not depend on how many
     cores there are. None for scores in all processes but the first. `batch` and `size` have the authors' values for photos.
-    `freeze_norm` keeps the batch norm that was loaded; what is fresh beside loaded weights learns its own.
+    `freeze_norm` keeps the batch norm that was loaded; what is fresh beside loaded weights learns its own. ValueError where
+    nothing was loaded.
     """
+    if freeze_norm and not begin.source:
+        raise ValueError("to freeze batch norm keeps what was measured before: load weights to keep it of")
     clock, data, held_out = monotonic(), data_of(root, "train", seed=seed), data_of(root, "val")
     params = sum(value.numel() for value in begin.net.parameters())
     description = f"{type(begin.net).__name__}, {len(data.classes)} classes, {params:,} parameters"

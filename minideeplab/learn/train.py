@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from zlib import crc32
 
 import torch
 import torch.distributed
@@ -21,13 +22,15 @@ from torch.utils.data import DataLoader
 
 from minideeplab import weights
 from minideeplab.checks import require_finite, require_kind, require_positive
-from minideeplab.learn.batches import Batches, Data, generator
+from minideeplab.learn.batches import Batches, Data, Told, generator, heard
 from minideeplab.learn.checkpoint import read_checkpoint, write_checkpoint
 from minideeplab.learn.data import VOID
 from minideeplab.learn.processes import deaf, leaving, processes, stop_requests
+from minideeplab.weights.file_limits import check_bytes
 from minideeplab.weights.replacement import replace_whole
 
 LARGEST_SIZE, MOST_STEPS, MOST_PIXELS = 4096, 10**6, 2**26  # of a crop, of a run, of a batch: 800 MB of RGB
+TELLING = ("names", "size", "seed")  # what `SegmentationFolder` and `Shapes` have, to tell data of one length apart
 NORMS = nn.modules.batchnorm._BatchNorm  # of any dimension, synchronized or not
 
 
@@ -48,7 +51,8 @@ def parameter_groups(net: nn.Module, weight_decay: float = 4e-5) -> list[dict[st
     """What `SGD` takes: first the weights that decay, dense and 1 x 1 kernels, then those that do not.
 
     Depthwise kernels do not, having so few numbers ("very little or no weight decay", Howard 2017, section 3.2), nor do
-    norms and biases. Parameters that do not learn are in neither.
+    norms and biases; nor does U-Net's up-convolution, of which none of these papers speaks. Parameters that do not learn
+    are in neither.
     """
     decaying, others = list[nn.Parameter](), list[nn.Parameter]()
     for part in net.modules():
@@ -123,6 +127,9 @@ def train(
     checkpoint = out / "checkpoint.safetensors" if out else None
     if checkpoint and checkpoint.exists() and not resume:
         raise FileExistsError(f"{out} holds a run already: resume it, or name another folder")
+    if checkpoint:
+        values = [*net.state_dict().values(), *(value for value in net.parameters() if value.requires_grad)]
+        check_bytes(sum(value.nbytes for value in values), f"a checkpoint of this {type(net).__name__}")
     device = next(net.parameters()).device
     with frozen_for_now(net), stop_requests() as stop, processes(device) as (rank, ranks):
         if batch % ranks:
@@ -139,13 +146,13 @@ def train(
         model = DistributedDataParallel(net) if ranks > 1 else net
         batches = Batches(data, batch=batch, size=size, seed=seed, scales=scales, rank=rank, ranks=ranks)
         steps_left = range(len(losses), steps)
-        loader = DataLoader(batches, batch_size=None, sampler=steps_left, num_workers=workers, worker_init_fn=deaf)
+        loader = DataLoader(Told(batches), batch_size=None, sampler=steps_left, num_workers=workers, worker_init_fn=deaf)
         rates = [poly(step, steps, rate=rate, power=power) for step in range(steps)]
         kept = out if rank == 0 else None  # by the first process alone
         if kept:
             begin_log(kept, rates, losses)
         saved = monotonic()
-        for images, labels in with_progress(loader, len(losses), steps, rank):
+        for images, labels in with_progress(heard(loader), len(losses), steps, rank):
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 torch.manual_seed(generator(seed, 2, len(losses), rank).initial_seed())  # for dropout
                 found, stopped = learn(model, optimizer, images.to(device), labels.to(device), rates[len(losses)], ranks, stop)
@@ -211,7 +218,8 @@ def check_settings(net: nn.Module, data: Data, **settings: Any) -> dict[str, Any
     keys = [f"{key}." for key in net.state_dict()]
     if missing := [name for name in settings["fresh"] if not any(key.startswith(f"{name}.") for key in keys)]:
         raise ValueError(f"{type(net).__name__} has no part {missing[0]!r}: fresh may name {', '.join(parts)}, or their parts")
-    return settings | {"data": [type(data).__name__, len(data), list(data.classes)]}
+    own = [value for name in TELLING if isinstance(value := getattr(data, name, None), int | str | list | tuple)]
+    return settings | {"data": [type(data).__name__, len(data), list(data.classes), crc32(repr(own).encode())]}
 
 
 def row(step: int, rates: Sequence[float], losses: Sequence[float]) -> str:

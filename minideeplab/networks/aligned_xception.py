@@ -91,8 +91,8 @@ class AlignedXception(nn.Module):
         )
         self.tap = entry_flow.index((256, 2))  # the module that still sees stride 4 until its last convolution
         self.output_stride, self.low_channels, self.high_channels = at.reached(), c(256), c(2048)
-        self.channels = dict(zip((2, 4, 8, 16), (c(128), c(256), c(728), c(1024)))) | {output_stride: c(2048)}
-        self.channels = {stride: count for stride, count in self.channels.items() if stride <= output_stride}
+        inner = [c(depth) for depth, stride in [*entry_flow, (1024, 2)] if stride > 1]  # of each module that strides
+        self.channels = {s: count for s, count in zip((2, 4, 8, 16), inner) if s < output_stride} | {output_stride: c(2048)}
 
     def forward(self, x: Tensor) -> Features:
         check_image(x, next(self.parameters()).dtype)

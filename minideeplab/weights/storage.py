@@ -97,6 +97,10 @@ def save(
             whole.write_bytes(safetensors.torch.save(arrays, dict(about or {})))
         except (safetensors.SafetensorError, OSError) as error:  # they do not say which file
             raise OSError(f"{path} could not be written: {error}") from error
+        try:
+            describe(whole)
+        except ValueError as error:
+            raise ValueError(f"{path} is not written, since it could not be read: {error.__cause__ or error}") from error
 
 
 def read(path: str | Path) -> State:

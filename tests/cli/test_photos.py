@@ -1,5 +1,6 @@
 """`classify` and `segment`: a photo in, with the shipped or one's own weights an answer out; bad input in, one line out."""
 
+import copy
 import importlib
 import json
 import os
@@ -112,6 +113,27 @@ def test_classify_ranks_what_the_network_says(classifier):
     assert sorted(k for k, _ in everything) == list(range(7))
     assert sum(p for _, p in everything) == pytest.approx(1)
     assert classify(photo(), classifier, top=100, size=97) != everything  # size changes something
+
+
+def test_what_read_photo_would_have_changed_is_not_looked_at(classifier, deeplab, tmp_path):
+    deep = Image.fromarray(np.full((40, 40), 40_000, np.uint16))
+    turned = photo()
+    turned.getexif()[0x0112] = 6
+    hidden = photo().convert("RGBA")
+    for image, why in ((deep, "is of mode I;16"), (hidden, "is of mode RGBA"), (turned, "is still to be turned")):
+        for ask, net in ((classify, classifier), (segment, deeplab)):
+            with pytest.raises(ValueError, match=f"the photo {why}.*: open it with read_photo"):
+                ask(image, net)
+        image.save(file := tmp_path / "photo.png", exif=image.getexif())
+        assert segment(read_photo(file), deeplab).dim() == 2
+
+
+def test_a_network_of_no_numbers_has_no_answer(classifier, deeplab):
+    for ask, net in ((classify, copy.deepcopy(classifier)), (segment, copy.deepcopy(deeplab))):
+        with torch.no_grad():
+            net.classify.bias[0] = torch.nan
+        with pytest.raises(ValueError, match=r"of the network's .* numbers are NaN or infinite"):
+            ask(photo(), net)
 
 
 def test_a_network_in_training_is_not_asked(classifier, deeplab):

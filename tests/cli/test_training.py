@@ -114,11 +114,13 @@ def test_every_option_of_training_reaches_it(capsys, tmp_path, monkeypatch):
 
     monkeypatch.setattr(running, "train", records)
     line = ("--steps", 7, "--batch", 3, "--size", 49, "--rate", 0.5, "--seed", 11)
-    refused(capsys, "train", "-o", tmp_path, *line, "--freeze", "backbone", "--frozen-norm", "--resume")
+    words = ("train", "-o", tmp_path, *line, "--freeze", "backbone", "--frozen-norm", "--resume", "--weights", "shipped")
+    assert main([str(word) for word in words]) == 2
+    assert capsys.readouterr().err.splitlines() == ["loaded from shipped: all but classify", "minideeplab: error: enough"]
     about = given.pop("about")
     assert given == {
         "steps": 7, "batch": 3, "size": 49, "rate": 0.5, "seed": 11, "frozen": ["backbone"], "freeze_norm": True,
-        "fresh": (), "resume": True, "out": tmp_path, "scales": (1.0, 1.0), "workers": 1,
+        "fresh": ["classify"], "resume": True, "out": tmp_path, "scales": (1.0, 1.0), "workers": 1,
     }  # fmt: skip
     assert about["labels"] == "background\ndisc\nrod\nbox"
     refused(capsys, "train")
@@ -223,6 +225,7 @@ def test_two_processes_print_and_write_once(tmp_path):
         ("train --model deeplabv3-none -o {}/run", "deeplabv3-none does not answer for every pixel"),
         ("train --batch 1 -o {}/run", "needs a batch of at least 2 in training, got 1"),
         ("train --freeze classify", "invalid choice"),
+        ("train --frozen-norm -o {}/run", "keeps what was measured before: load weights to keep it of"),
         ("evaluate", "the following arguments are required: --weights"),
         ("evaluate --weights shipped", "the network tells 21 classes apart, the data have 4"),
         ("evaluate --weights {}/missing", "missing"),

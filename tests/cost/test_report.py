@@ -2,6 +2,7 @@
 
 import copy
 import tracemalloc
+from fractions import Fraction
 
 import pytest
 import torch
@@ -101,6 +102,18 @@ def test_kinds():
     assert profile(nn.Sequential(nn.Flatten(), nn.Linear(4, 4)), (1, 4)).rows[0].kind == "linear"
     assert sum(report.share(kind) for kind in layers) == 1
     assert report.share("dense") > report.share("grouped") > report.share("depthwise") > report.share("batch norm") == 0
+
+
+def test_a_share_that_a_report_cannot_tell_is_refused():
+    report = profile(nn.Sequential(nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 1))), (1, 8, 9, 9))
+    assert report.share("pointwise") == Fraction(1, 10)
+    with pytest.raises(ValueError, match="there is no kind 'pointwize': name depthwise"):
+        report.share("pointwize")
+    with pytest.raises(ValueError, match=r"^0 adds up layers of several kinds: ask the report before"):
+        report.grouped(1).share("pointwise")  # not 0, as the rows would say
+    with pytest.raises(ValueError, match="adds up layers"):
+        compare({"grouped": report.grouped(1)})
+    assert report.grouped(2).share("pointwise") == Fraction(1, 10)
 
 
 def test_one_channel_of_one_is_no_depthwise_layer():

@@ -185,13 +185,21 @@ def test_the_network_is_left_alone_and_nothing_is_allocated(small):
     [
         (0, {}, "height must be at least 1, got 0"),
         ((65, -1), {}, "width must be at least 1, got -1"),
-        (65, {"scales": ()}, r"scales must be positive and at least one, got \(\)"),
-        (65, {"scales": (1.0, 0.0)}, r"got \(1.0, 0.0\)"),
+        (65, {"scales": ()}, "scales is empty: name at least one"),
+        (65, {"scales": (1.0, 0.0)}, r"scales\[1\] must be positive and finite, got 0.0"),
+        (65, {"scales": (float("nan"),)}, r"scales\[0\] must be positive and finite, got nan"),
     ],
 )
 def test_impossible_sizes_and_scales_are_refused(small, size, options, says):
     with pytest.raises(ValueError, match=says):
         tf_multiply_adds(small, size, **options)
+
+
+def test_a_flip_is_true_or_false_and_no_word(small):
+    with pytest.raises(TypeError, match="flip must be of type bool, got str 'no'"):
+        tf_multiply_adds(small, 65, flip="no")
+    with pytest.raises(TypeError, match="net must be of type Module"):
+        tf_multiply_adds("resnet", 65)
 
 
 def test_a_classifier_has_no_map_to_take_an_argmax_of():

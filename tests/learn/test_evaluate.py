@@ -94,3 +94,11 @@ def test_a_network_comes_back_in_its_mode_and_no_image_is_refused():
         evaluate(net, Pictures())
     with pytest.raises(ValueError, match="there is no image"):
         score([], ("a", "b"))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_number_is_no_class(number):
+    net = Painter()
+    net.register_forward_hook(lambda _, __, logits: logits.index_fill(2, torch.tensor(0), number))
+    with pytest.raises(ValueError, match=r"of the network's .* numbers are NaN or infinite"):
+        evaluate(net, Pictures(ONE))
