@@ -335,6 +335,37 @@ def test_it_is_a_snapshot_and_can_be_copied_saved_and_given_other_weights():
     assert not fast(x).any()  # the packed weights are not the old ones
 
 
+AT_ONCE = """
+import sys, threading
+from contextlib import nullcontext
+from torch import nn
+import minideeplab as m
+from minideeplab import inference
+if sys.argv[1] == "without the lock":
+    inference.ALONE = nullcontext()
+before, wrong, start = nn.Module.__call__, [], threading.Barrier(4)
+
+def optimize(net):
+    start.wait()
+    try:
+        inference.optimize_for_inference(net)
+    except Exception as error:
+        wrong.append(error)
+
+for _ in range(5):
+    nets = [m.Classifier(m.xception41(width=1 / 16), 10).eval() for _ in range(4)]
+    workers = [threading.Thread(target=optimize, args=[net]) for net in nets]
+    [worker.start() for worker in workers], [worker.join() for worker in workers]
+    if wrong or nn.Module.__call__ is not before:
+        sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(("how", "status"), [("with the lock", 0), ("without the lock", 3)])
+def test_threads_may_optimize_at_once_thanks_to_the_lock(how, status):
+    assert subprocess.run([sys.executable, "-c", AT_ONCE, how], check=False, timeout=120).returncode == status
+
+
 def test_it_can_be_done_twice_and_stays_in_evaluation_mode():
     net, x = thin_deeplab(), torch.rand(1, 3, 33, 33)
     once, half = optimize_for_inference(net), optimize_for_inference(net, dtype=torch.bfloat16)

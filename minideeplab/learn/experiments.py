@@ -39,6 +39,7 @@ def run(name: str, *, seeds: int, folder: Path, steps: int = STEPS) -> list[dict
     require_positive(seeds=seeds, steps=steps)
     if name not in EXPERIMENTS:
         raise ValueError(f"there is no experiment {name}: choose one of {', '.join(EXPERIMENTS)}")
+    folder.mkdir(parents=True, exist_ok=True)
     rows = read(folder / f"{name}.csv")
     known = {(row["arm"], row["seed"], row["steps"]) for row in rows}
     for seed in range(seeds):
@@ -96,7 +97,6 @@ def read(file: Path) -> list[dict[str, str]]:
 
 def write(file: Path, rows: Sequence[Mapping[str, str]]) -> None:
     """All rows, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     with replace_whole(file, overwrite=True) as whole, whole.open("w", newline="", encoding="utf-8") as lines:
         table = csv.DictWriter(lines, COLUMNS, restval="", lineterminator="\n")
         table.writeheader()

@@ -217,6 +217,20 @@ def test_what_cannot_be_run_is_refused(asked, tmp_path):
         run("decoder", folder=tmp_path, **asked)
 
 
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", "{columns}\nonly,two\n", "{columns}\n{columns},more\n"])
+def test_a_file_of_other_columns_is_no_result(text, tmp_path):
+    (tmp_path / "decoder.csv").write_text(text.format(columns=",".join(experiments.COLUMNS)))
+    with pytest.raises(ValueError, match=r"decoder\.csv, line 2: a result has the columns arm, seed, .*; name another folder"):
+        run("decoder", seeds=2, folder=tmp_path)
+
+
+def test_a_folder_that_cannot_be_is_refused_before_the_work(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "train", None)  # it would not be reached
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match="file"):
+        run("tiny", seeds=1, folder=tmp_path / "file", steps=1)
+
+
 def test_an_unknown_experiment_is_answered_with_the_known(tmp_path):
     with pytest.raises(ValueError, match="there is no experiment nonsense: choose one of activation, "):
         run("nonsense", seeds=1, folder=tmp_path)

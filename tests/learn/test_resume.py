@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from learn.tiny import Uneven, settings, tiny
+from learn.tiny import Plain, Uneven, settings, tiny
 from safetensors.torch import save_file
 
 from minideeplab import weights
+from minideeplab.learn.data import Shapes
 from minideeplab.learn.train import train
 
 DONE = ("weights.safetensors", "log.csv")
@@ -213,6 +214,19 @@ def test_a_checkpoint_of_other_data_or_of_another_network_is_refused(uninterrupt
         train(tiny(), Uneven(9), **settings(steps=6), out=uninterrupted, resume=True)
     with pytest.raises(ValueError, match=r"a momentum of classify\.bias"):
         train(tiny(5), Uneven(), **settings(steps=6), out=uninterrupted, resume=True)
+
+
+def test_data_of_one_size_are_told_apart_by_seed_size_and_names(tmp_path):
+    def go(data, **more):
+        return train(Plain(4), data, **settings(steps=1), out=tmp_path / "run", **more)
+
+    go(Shapes(8, size=17))
+    go(Shapes(8, size=17), resume=True)
+    named = Shapes(8, size=17)
+    named.names = [f"{k}.jpg" for k in range(8)]
+    for other in (Shapes(8, size=17, seed=1), Shapes(8, size=19), named):
+        with pytest.raises(ValueError, match="belongs to a run of other settings: data was"):
+            go(other, resume=True)
 
 
 @torch.no_grad()

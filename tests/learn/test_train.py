@@ -336,6 +336,41 @@ def test_a_run_that_cannot_be_is_refused_before_it_begins(options, message, tmp_
     assert not (tmp_path / "run").exists()
 
 
+def test_a_network_whose_checkpoint_could_not_be_read_is_refused_before_the_work(tmp_path):
+    net = nn.Linear(2**26, 2, device="meta")  # weights and momentum: 1 GiB
+    with pytest.raises(ValueError, match=r"a checkpoint of this Linear claims 1,073,741,840 bytes: no network here needs more"):
+        train(net, Shapes(9, size=17), **settings(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class Damaged(Shapes):
+    """One of its pictures cannot be read."""
+
+    def __getitem__(self, index):
+        if index == 5:
+            raise self.error
+        return super().__getitem__(index)
+
+
+class Own(ValueError):
+    """An error that cannot be sent from process to process: it is made of two things."""
+
+    def __init__(self, file: str, why: str) -> None:
+        super().__init__(f"{file}: {why}")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_cannot_be_read_is_said_without_the_worker_that_read_it(workers):
+    data = Damaged(9, size=17)
+    for data.error in (ValueError("5.jpg is no complete photo"), FileNotFoundError("5.jpg is gone")):
+        with pytest.raises(type(data.error)) as caught:
+            train(tiny(), data, **settings(), workers=workers)
+        assert str(caught.value) == str(data.error)
+    data.error = Own("5.jpg", "of another library")
+    with pytest.raises((ValueError, RuntimeError), match=r"5\.jpg: of another library"):
+        train(tiny(), data, **settings(), workers=workers)
+
+
 def test_a_loss_that_is_no_number_ends_the_run_and_is_not_kept(tmp_path):
     net = tiny()
     nn.init.constant_(net.classify.bias, float("nan"))

@@ -63,6 +63,14 @@ def test_every_stride_up_to_the_output_stride_has_a_map_of_the_channels_that_are
     assert backbone.output_stride == 4 or backbone.channels[4] == backbone.low_channels
 
 
+@pytest.mark.parametrize("rows", [[(64, 2), (256, 2), (728, 2)], [(96, 1), (192, 2), (256, 2), (300, 2), (728, 1)]])
+def test_an_entry_flow_of_ones_own_says_the_channels_of_its_own_maps(rows):
+    net = AlignedXception(rows, 1, width=1 / 16).eval()
+    maps = net.pyramid(torch.randn(1, 3, 33, 33)).maps
+    assert net.channels == {stride: x.shape[1] for stride, x in maps.items()}
+    assert net.channels[2] == next(depth for depth, stride in rows if stride == 2) // 16
+
+
 def rows(net: nn.Module) -> list[str]:
     """The names of all rows of a backbone's listings."""
     parts = ["root", "entry_flow", "middle_flow", "exit_flow"]

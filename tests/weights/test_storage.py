@@ -96,6 +96,21 @@ def test_a_failed_save_leaves_nothing_behind(net: ASPP, tmp_path: Path, monkeypa
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old.safetensors", b"precious")]
 
 
+@pytest.mark.parametrize(
+    ("state", "about", "why"),
+    [
+        ({"a": torch.zeros(1, dtype=torch.float8_e5m2)}, {}, "a is of type F8_E5M2, expected one of F64"),
+        ({"a": torch.zeros([1] * 9)}, {}, r"a claims the shape \[1, 1, 1, 1, 1, 1, 1, 1, 1\]"),
+        ({"a": torch.zeros(1)}, {"labels": "x" * 9_000_000}, "its header claims 9,000,0"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(state: dict[str, Tensor], about: dict[str, str], why: str, tmp_path: Path):
+    (tmp_path / "old.safetensors").write_bytes(b"precious")
+    with pytest.raises(ValueError, match=rf"old.safetensors is not written, since it could not be read: {why}"):
+        weights.save(state, tmp_path / "old.safetensors", about=about, overwrite=True)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old.safetensors", b"precious")]
+
+
 KILLED_WHILE_WRITING = """
 import os, resource, signal, sys, torch
 from pathlib import Path
