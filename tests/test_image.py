@@ -47,6 +47,9 @@ def test_gray_goes_behind_and_nothing_moves():
     [
         (lambda: from_pixels(torch.zeros(3, 5, 5)), r"RGB pixels .*got \(3, 5, 5\)"),
         (lambda: from_pixels([[1]]), "got list"),
+        (lambda: from_pixels(torch.rand(5, 5, 3)), r"whole numbers 0 to 255, got torch.float32: of 0 to 1 make \(255"),
+        (lambda: from_pixels(torch.full((5, 5, 3), 40_000)), "pixels are 0 to 255, got 40000 to 40000: scale"),
+        (lambda: from_pixels(torch.full((5, 5, 3), -1)), "pixels are 0 to 255, got -1 to -1"),
         (lambda: to_pixels(torch.zeros(1, 1, 5, 5)), r"\(N, 3, H, W\), got \(1, 1, 5, 5\)"),
         (lambda: on_grid(0), "size must be at least 1, got 0"),
         (lambda: pad_to_grid(torch.zeros(3, 5, 5)), "add the batch axis"),

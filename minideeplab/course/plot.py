@@ -7,7 +7,7 @@ reader sees can be printed, compared and tested. What cannot be drawn is refused
 from collections.abc import Collection, Mapping, Sequence
 from math import isfinite, log2
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.image
 import torch
@@ -20,10 +20,8 @@ from torch import Tensor
 
 from minideeplab.checks import check_kernel, require_kind
 from minideeplab.cost.report import Report
+from minideeplab.cost.timing import Measured
 from minideeplab.image import from_pixels, to_pixels
-
-if TYPE_CHECKING:
-    from minideeplab.cost.timing import Measured  # at run time it would start torch's benchmarks, which warn on some machines
 
 SPACE, CHANNEL, BOTH, NEITHER, NEGATIVE = "#0072B2", "#D55E00", "#6F5A7A", "#9A9A9A", "#C9A227"
 COLORS = {"space": SPACE, "channel": CHANNEL, "both": BOTH, "neither": NEITHER}  #: kinds of `planes` and `bars`
@@ -39,11 +37,11 @@ Counted = tuple[Figure, dict[str, list[int]]]
 
 
 def photograph(path: str | Path) -> Tensor:
-    """A color photograph as the networks want it: (1, 3, H, W), RGB in [-1, 1], 8 bits a color; transparency is dropped."""
+    """A color photograph as the networks want it: (1, 3, H, W), RGB in [-1, 1], 8 bits; transparency and EXIF are ignored."""
     pixels = torch.from_numpy(matplotlib.image.imread(path).copy())  # (H, W, 3): a PNG from 0 to 1, any other 0 to 255
     if pixels.dim() != 3 or pixels.shape[2] not in (3, 4):
         raise ValueError(f"expected a color photograph (H, W, 3), got {tuple(pixels.shape)} in {path}")
-    return from_pixels((pixels * 255).round()[..., :3] if pixels.is_floating_point() else pixels[..., :3])
+    return from_pixels((pixels * 255).round().int()[..., :3] if pixels.is_floating_point() else pixels[..., :3])
 
 
 def planes(rows: Mapping[str, Tensor], *, kinds: Sequence[str]) -> tuple[Figure, dict[str, list[list[int]]]]:
@@ -224,12 +222,11 @@ def tradeoff(lines: Mapping[str, Sequence[Point]], *, x: str, y: str) -> tuple[F
     return figure, drawn
 
 
-def roofline(measured: "Measured") -> tuple[Figure, dict[str, Point]]:
+def roofline(measured: Measured) -> tuple[Figure, dict[str, Point]]:
     """What each kind of layer does, under what this machine can do: operations a byte against operations a second.
 
     Left of the bend memory sets the pace, right of it arithmetic. Also returns (FLOP / byte, GFLOP / s) of each kind with MACs.
     """
-    from minideeplab.cost.timing import Measured
 
     require_kind(Measured, measured=measured)
     peak, bandwidth = measured.roofline.flops.quartiles[1], measured.roofline.bandwidth.quartiles[1]
