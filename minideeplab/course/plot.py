@@ -227,7 +227,6 @@ def roofline(measured: Measured) -> tuple[Figure, dict[str, Point]]:
 
     Left of the bend memory sets the pace, right of it arithmetic. Also returns (FLOP / byte, GFLOP / s) of each kind with MACs.
     """
-
     require_kind(Measured, measured=measured)
     peak, bandwidth = measured.roofline.flops.quartiles[1], measured.roofline.bandwidth.quartiles[1]
     worked = [row for row in measured.rows if row.macs]
