@@ -10,7 +10,8 @@ TORCH     ?=
 NUMPY     ?=
 # On Linux without a GPU: make lab TORCH_INDEX=URL, the index URL that PyTorch's own page gives for pip and CPU, takes the small build
 TORCH_INDEX ?=
-from   := $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)")
+# from there and from nowhere else: a wrong URL is an error, and not 5.5 GB
+small  = $(if $(TORCH_INDEX),$(1)/bin/python -m pip install --disable-pip-version-check --no-deps --index-url "$(TORCH_INDEX)" $(2) &&)
 
 venv   := .venv
 peers  := .venv-peers
@@ -100,8 +101,9 @@ $(venv)/python.stamp: $(wildcard $(venv)/unfinished)
 $(venv)/%.stamp: pyproject.toml constraints.txt $(venv)/python.stamp
 	@echo "setting up .venv for '$*' (log: $(venv)/$*.log)"
 	@touch $(venv)/unfinished
-	@$(python) -m pip install --disable-pip-version-check $(from) -c constraints.txt -e ".[$*]" > $(venv)/$*.log 2>&1 || \
-	{ rm -f $(venv)/unfinished; tail -n 20 $(venv)/$*.log; echo "set-up of '$*' failed: is the network there? The whole log is $(venv)/$*.log; the same command tries again"; exit 1; }
+	@{ $(call small,$(venv),-c constraints.txt torch) \
+	$(python) -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]"; } > $(venv)/$*.log 2>&1 || \
+	{ rm -f $(venv)/unfinished; tail -n 20 $(venv)/$*.log; echo "set-up of '$*' failed: is the network there$(if $(TORCH_INDEX), and a torch at $(TORCH_INDEX))? The whole log is $(venv)/$*.log; the same command tries again"; exit 1; }
 	@mkdir -p $(venv)/share/jupyter/lab/settings
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $(venv)/share/jupyter/lab/settings/overrides.json
 	@rm -f $(venv)/unfinished
@@ -111,8 +113,9 @@ $(other)/test.stamp: pyproject.toml constraints.txt
 	@echo "setting up $(other) (5.5 GB with a CUDA build, log: $(other)/test.log); rm -r $(other) gives it back"
 	@$(PYTHON) -m venv --clear $(other)
 	@grep -v -E '^torch==$(if $(NUMPY),|^numpy==)' constraints.txt > $(other)/constraints.txt
-	@$(other)/bin/python -m pip install --disable-pip-version-check $(from) -c $(other)/constraints.txt torch==$(TORCH) \
-	$(if $(NUMPY),numpy==$(NUMPY)) -e ".[test]" > $(other)/test.log 2>&1 || { tail -n 20 $(other)/test.log; exit 1; }
+	@{ $(call small,$(other),torch==$(TORCH)) \
+	$(other)/bin/python -m pip install --disable-pip-version-check -c $(other)/constraints.txt torch==$(TORCH) \
+	$(if $(NUMPY),numpy==$(NUMPY)) -e ".[test]"; } > $(other)/test.log 2>&1 || { tail -n 20 $(other)/test.log; exit 1; }
 	@touch $@
 
 $(peers)/peers.stamp: tests/peers/requirements.txt

@@ -243,9 +243,21 @@ def test_the_set_up_says_what_it_takes_before_it_takes_anything(folder):
 def test_the_small_build_is_one_variable(folder):
     assert "TORCH_INDEX" not in first_words(folder, "TORCH_INDEX=some/where")
     calls = (folder / "calls").read_text(encoding="utf-8")
-    assert "--extra-index-url some/where -c constraints.txt -e .[course]" in calls
-    assert first_words(folder)
-    assert "--extra-index-url" not in (folder / "calls").read_text(encoding="utf-8").replace(calls, "")
+    (small,) = [call for call in calls.splitlines() if "install" in call]  # pip was killed here
+    assert small.endswith("--no-deps --index-url some/where -c constraints.txt torch")
+    status, found = make(folder, ".venv/course.stamp", "TORCH_INDEX=some/where")
+    assert (status, found) == (0, [VENV, "installtxt torch", "install[course]"])
+    assert make(folder, STAMPS[0])[1] == [TEST]
+
+
+def test_an_index_without_a_torch_is_an_error_and_not_the_large_build(folder):
+    command = ["make", "PYTHON=./fake", "TORCH_INDEX=mistyped", ".venv/course.stamp"]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={"PATH": os.environ["PATH"], "DIES": "failing"}
+    )
+    assert done.returncode != 0
+    assert "is the network there and a torch at mistyped?" in done.stdout
+    assert (folder / "calls").read_text(encoding="utf-8").count(" install ") == 1
 
 
 def test_an_old_python_is_told_which_one_it_takes(folder):
