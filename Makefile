@@ -72,7 +72,7 @@ browser: $(venv)/browser.stamp  ## notebook 01 in a real JupyterLab in headless 
 package: $(venv)/package.stamp  ## build/package: wheel and source archive; the wheel alone, used in an empty environment
 	@$(python) tools/package.py
 
-anywhere: $(if $(TORCH),$(other)/test.stamp,$(venv)/test.stamp)  ## the notebooks on fewer instructions and on two threads; another torch: TORCH=2.4.1 NUMPY=1.26.4
+anywhere: $(if $(TORCH),$(other)/test.stamp,$(venv)/test.stamp)  ## the notebooks on fewer instructions, on AVX2 and on two threads; another torch: TORCH=2.4.1 NUMPY=1.26.4
 	@$(if $(TORCH),$(other)/bin/python,$(python)) tools/anywhere.py $(or $(HOW),$(if $(TORCH),plain,))
 
 parity: $(peers)/peers.stamp  ## the same numbers as timm, torchvision and smp; their environment takes 5.5 GB

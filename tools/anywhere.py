@@ -1,7 +1,7 @@
 """The notebooks print the same elsewhere: executed and compared as `make test` does, under other conditions (`make anywhere`).
 
-Other conditions: the lesser instruction set that PyTorch and oneDNN can be held to, and two threads instead of one; joined by
-a plus they hold in one run. Each must first be seen to change something: a notebook that prints sums of floats in full is
+Other conditions: the lesser instruction sets that PyTorch and oneDNN can be held to, and two threads instead of one; joined
+by a plus they hold in one run. Each must first be seen to change something: a notebook that prints sums of floats in full is
 made, green where it was executed, and has to turn red under the condition. One that changes nothing here is left out, and
 said to be. `plain` is no condition at all: for the environment of another PyTorch (`make anywhere TORCH=2.4.1`).
 """
@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 CONDITIONS = {
     "plain": {},
     "instructions": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
     "threads": {"OMP_NUM_THREADS": "2"},
 }
 WITNESS = """import torch
@@ -61,7 +62,7 @@ def witness(folder: Path) -> None:
 def main() -> int:
     """Run what the command line names, each argument once; 1 if a cell prints something else."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="*", default=["instructions", "threads"], help=f"{', '.join(CONDITIONS)}; or joined by +")
+    parser.add_argument("runs", nargs="*", default=["instructions", "avx2", "threads"], help=f"{', '.join(CONDITIONS)}; or joined by +")
     runs, status, lines = parser.parse_args().runs, 0, []
     if unknown := {part for run in runs for part in run.split("+")} - CONDITIONS.keys():
         parser.error(f"there is no condition {' or '.join(sorted(unknown))}: choose from {', '.join(CONDITIONS)}")
