@@ -32,7 +32,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 lab: $(venv)/course.stamp  ## open the course in JupyterLab; options: LAB_FLAGS="--no-browser --port=8899"
-	@$(python) -m jupyterlab --ServerApp.root_dir="$$(pwd)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+	@JUPYTERLAB_WORKSPACES_DIR=$(venv)/workspaces $(python) -m jupyterlab --ServerApp.root_dir="$$(pwd)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	$(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_FLAGS)
 
 slides: $(venv)/slides.stamp  ## the notebooks as decks, served here; the lecture: ROUTE=lecture; only build: SERVE=0

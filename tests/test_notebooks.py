@@ -193,7 +193,7 @@ def the_file_is_small_and_holds_nothing_but_the_course(nb: NotebookNode) -> Iter
     canonical = copy.deepcopy(nb)
     normalize(canonical)
     if canonical != nb:
-        yield "not as `make notebooks` writes it"
+        yield "not as `make notebooks` writes it: if JupyterLab saved it, `git restore notebooks` brings ours back"
 
 
 # ---- the rules: what a learner sees
