@@ -377,7 +377,7 @@ def sample() -> NotebookNode:
         run("guess = None    # a number", tag="guess"),
         run("show(fig)\nprint(guess)", picture, stream("no guess yet\n")),
     ]
-    stub = run("def f(x):\n    return None\n\n\ncheck(f, {1: 2})", stream("not tried yet\n"), tag="exercise")
+    stub = run("def f(x):\n    return None\n\n\ncheck(f, {1: 2})", stream("f returns nothing yet\n"), tag="exercise")
     fold = "<details><summary>{}</summary>\n\n{}\n\n</details>"
     folded = text(fold.format("Hint", "double") + "\n" + fold.format("Solution", "```python\ndef f(x):\n    return 2 * x\n```"))
     table = "| claim | evidence |\n|---|---|\n| doubled | counted |"

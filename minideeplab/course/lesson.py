@@ -7,7 +7,8 @@ from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, equal
+from numpy import generic, ndarray
+from torch import Tensor, as_tensor, equal
 
 from minideeplab.checks import require_kind
 
@@ -56,7 +57,7 @@ def check(function: Callable[..., Any], cases: Mapping[tuple[Any, ...], Any]) ->
     """Try an exercise on cases {arguments: expected result}, and say which come out right. A stub returns None."""
     results = [function(*arguments) for arguments in cases]
     if all(result is None for result in results):
-        print(f"not tried yet: write {function.__name__}, then run this cell")
+        print(f"{function.__name__} returns nothing yet: write it, then run this cell")
         return
     wrong = [(case, got, want) for (case, want), got in zip(cases.items(), results, strict=True) if not _same(got, want)]
     for arguments, got, want in wrong:
@@ -65,6 +66,8 @@ def check(function: Callable[..., Any], cases: Mapping[tuple[Any, ...], Any]) ->
 
 
 def _same(got: Any, want: Any) -> bool:
+    if isinstance(got, ndarray | generic):  # numpy's, as good as torch's or Python's
+        got = as_tensor(got) if isinstance(want, Tensor) else got.tolist()
     if isinstance(got, Tensor) and isinstance(want, Tensor):
         return got.shape == want.shape and equal(got.double(), want.double())
     return not isinstance(want, Tensor) and (not isinstance(got, Tensor) or got.numel() == 1) and bool(got == want)

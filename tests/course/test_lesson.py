@@ -3,6 +3,7 @@
 import base64
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -94,7 +95,7 @@ def halves(x):
         (add, {(1, 2): 3, (1, 1): 3}, "add(1, 1) gives 2, expected 3\n1 of 2 right"),
         (add, {("a", "b"): "ab"}, "all 1 right"),
         (double, {("a",): "a"}, "double('a') gives aa, expected a\n0 of 1 right"),
-        (stub, {(1,): 2}, "not tried yet: write stub, then run this cell"),
+        (stub, {(1,): 2}, "stub returns nothing yet: write it, then run this cell"),
         (halves, {(1,): 2, (2,): 4}, "halves(1) gives None, expected 2\n1 of 2 right"),
     ],
 )
@@ -114,6 +115,12 @@ def test_an_exercise_says_which_cases_come_out(function, cases, says, capsys):
         (3, torch.tensor(3), False),
         ((3, 4), (3, 4), True),
         ([3, 4], (3, 4), False),
+        (np.array([1, 2]), torch.tensor([1, 2]), True),
+        (np.array([1, 3]), torch.tensor([1, 2]), False),
+        (np.int64(3), 3, True),
+        (np.float64(3.5), 3, False),
+        (np.array([3, 4]), [3, 4], True),
+        (np.array([3, 4]), 3, False),
     ],
 )
 def test_tensors_are_compared_by_shape_and_value(got, want, right, capsys):
