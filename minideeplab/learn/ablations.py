@@ -42,7 +42,7 @@ HELD, HELD_OUT = 200, 10**9  # pictures to measure with, the same for all seeds,
 
 MEASURES = {
     "miou": "mIoU", "trimap1": "mIoU within 1 pixel", "share": "share of the squared weight", "mean_loss": "mean training loss",
-    "near": f"wrong within {EDGE} pixels of a boundary, of all", "far": "wrong farther from any, of all",
+    "near": f"pixels wrong within {EDGE} of a boundary", "far": "pixels wrong farther off",
 }
 
 Measures = dict[str, float]
