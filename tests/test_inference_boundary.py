@@ -192,7 +192,7 @@ FOREIGN = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:Lazy modules", "ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Lazy modules")
 @pytest.mark.parametrize("name", FOREIGN)
 def test_foreign_modules_are_refused_and_named(name):
     part = FOREIGN[name]()

@@ -13,6 +13,8 @@ import minideeplab as m
 from minideeplab.cost import profile
 from minideeplab.learn import ablations, experiments
 from minideeplab.learn.ablations import EXPERIMENTS, Arm, Claim, Experiment
+from minideeplab.learn.batches import Kept
+from minideeplab.learn.data import Sample, Shapes
 from minideeplab.learn.experiments import committed, judge, read, run, verdicts
 from minideeplab.learn.small_networks import CLASSES, Stack, between, dense, plus, unreduced
 
@@ -41,6 +43,25 @@ def test_claims_name_arms_and_measures_that_the_experiment_has(name):
         assert {claim.better, claim.worse} <= rows
         assert claim.measure in experiments.COLUMNS
         assert claim.better != claim.worse
+
+
+def test_wrong_pixels_are_parted_by_their_distance_from_a_boundary(monkeypatch):
+    halves = torch.zeros(16, 20, dtype=torch.long)
+    halves[:, 10:] = 1
+    data = Kept(Shapes(1))
+    data.samples = [Sample(torch.zeros(3, 16, 20), halves)]
+    monkeypatch.setattr(ablations, "held_out", lambda: data)
+
+    class Blank(nn.Module):
+        """Says that everything is of class 0."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([1.0, 0, 0, 0])[None, :, None, None].expand(1, 4, *x.shape[2:])
+
+    found = ablations.scores(Blank(), 0)
+    assert (found["accuracy"], found["near"], found["far"]) == (1 / 2, 4 / 20, 6 / 20)  # columns: 4 lie within 4 of the line
+    monkeypatch.setattr(ablations, "EDGE", 7)
+    assert ablations.scores(Blank(), 0)["near"] == 7 / 20
 
 
 @pytest.mark.parametrize(("name", "most"), [("spectrum", 0.08), ("equal-size", 0.05), ("activation", 0.05), ("residual", 0.0)])
