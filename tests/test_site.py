@@ -223,6 +223,18 @@ def test_every_picture_of_a_notebook_gets_its_own_words(tmp_path):
         site_pages.describe_pictures(app, shown(nodes, 3)[0])
 
 
+def test_chinese_words_are_said_to_be_chinese_and_nothing_else_is():
+    nodes = pytest.importorskip("docutils.nodes")
+    told = "called 空洞卷积 (atrous), or 空洞 卷积, \u2264 3"
+    tree = nodes.section("", nodes.paragraph("", told), nodes.literal_block("", "# 代码"))
+    site_pages.mark_chinese(None, tree)
+    assert [word.astext() for word in tree.findall(nodes.inline) if word["classes"] == ["language-zh"]] == [
+        "空洞卷积",
+        "空洞 卷积",
+    ]
+    assert [part.astext() for part in tree] == [told, "# 代码"]  # not a letter is lost
+
+
 @every_notebook
 def test_every_picture_of_the_course_has_words_to_get(path):
     assert "" not in site_pages.alt_texts(read(path))

@@ -93,7 +93,7 @@ def axe(page: Page) -> list[str]:
 
 
 def keyboard(page: Page, home: str) -> list[str]:
-    """Without a mouse: to the text, to a folded answer, to the other colors, to what a search finds."""
+    """Without a mouse: to the text, to a cell's code, to a folded answer, to the other colors, to what a search finds."""
     found = []
     page.set_viewport_size(DESKTOP)  # type: ignore[arg-type]
     page.goto(f"{home}/notebooks/05_xception.html")
@@ -101,6 +101,11 @@ def keyboard(page: Page, home: str) -> list[str]:
     first = page.evaluate("document.activeElement.textContent.trim()")
     if first != "Skip to content":
         found.append(f"the first Tab reaches {first!r}, not the way past the menu")
+    code, printed = (page.locator(f".cell_{part} button.copybtn") for part in ("input", "output"))
+    code.first.focus()
+    page.keyboard.press("Enter")
+    if printed.count() or not page.locator("button.copybtn.success").count():
+        found.append(f"Enter does not copy a cell's code, and {printed.count()} outputs can be copied, none should")
     page.locator("summary", has_text="Answer").first.focus()
     page.keyboard.press("Enter")
     if not page.locator("details[open]").count():

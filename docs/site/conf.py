@@ -6,16 +6,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from site_pages import describe_pictures, plain_docstring, says_nothing  # noqa: E402
+from site_pages import describe_pictures, mark_chinese, plain_docstring, says_nothing  # noqa: E402
 
 project = "minideeplab"
 author = "the authors of minideeplab"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
 
 smartquotes = False  # the text is the one that is committed
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # what is shown is what is committed, and compared by `make test`
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # they would be asked of another host
+
+copybutton_selector = "div:not(.output) > div.highlight pre"  # what was printed is not for copying
+copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. ", True
 
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
@@ -43,3 +46,4 @@ def setup(app):
     app.connect("autodoc-process-docstring", lambda app, what, name, thing, options, lines: plain_docstring(lines))
     app.connect("autodoc-skip-member", lambda app, what, name, thing, skip, options: skip or says_nothing(thing))
     app.connect("doctree-read", describe_pictures)
+    app.connect("doctree-read", mark_chinese)
