@@ -231,6 +231,29 @@ def test_labels_are_enlarged_without_new_classes_at_their_borders(deeplab):
     assert torch.equal(F.interpolate(large[None, None, 1::3, 1::3], size=(291, 291), mode="nearest-exact")[0, 0], large)
 
 
+def test_a_pixel_takes_the_label_whose_center_is_nearest():
+    def columns(x: torch.Tensor) -> torch.Tensor:  # each of its own class
+        return F.one_hot(torch.arange(x.shape[3]).expand(x.shape[2:])).permute(2, 0, 1)[None].float()
+
+    assert segment(photo(3, 1), columns, size=2).tolist() == [[0, 1, 1]]  # corners on corners would say 0, 0, 1
+    assert segment(photo(5, 1), columns, size=3).tolist() == [[0, 0, 1, 2, 2]]
+
+
+@pytest.mark.parametrize(("ask", "resample"), [(segment, "LANCZOS"), (classify, "BILINEAR")])
+def test_a_photo_is_scaled_as_it_is_said(ask, resample):
+    seen: list[torch.Tensor] = []
+
+    def net(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return x if ask is segment else x.mean((2, 3))
+
+    ask(photo(99, 99), net, size=33)
+    ways = {
+        way: padded(photo(99, 99).resize((33, 33), getattr(Image.Resampling, way)), (33, 33)) for way in ("LANCZOS", "BILINEAR")
+    }
+    assert [way for way, expected in ways.items() if torch.allclose(seen[0], expected, atol=1e-6)] == [resample]
+
+
 def test_more_than_256_classes_keep_their_numbers():
     class Last(nn.Module):
         def forward(self, x):

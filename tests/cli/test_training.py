@@ -137,6 +137,19 @@ def answer_of_help(capsys):
     return capsys.readouterr().out
 
 
+def test_shapes_are_learned_on_one_thread_whatever_the_machine_has(capsys, tmp_path, monkeypatch):
+    threads, learn, before = [], running.train, torch.get_num_threads()
+    monkeypatch.setattr(
+        running, "train", lambda *given, **named: (threads.append(torch.get_num_threads()), learn(*given, **named))[1]
+    )
+    try:
+        torch.set_num_threads(2)
+        answer(capsys, "train", "-o", tmp_path / "run", *SHORT)
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [1]
+
+
 def test_a_folder_in_voc_s_layout_is_learned_from_the_shipped_weights(capsys, tmp_path, folder):
     line = ("train", folder, "-o", tmp_path / "run", "--weights", "shipped", "--model", "deeplabv3plus-mobilenet_v2", *SHORT)
     out, err = answer(capsys, *line, "--freeze", "backbone", "--frozen-norm", "--json")

@@ -195,6 +195,17 @@ def test_impossible_sizes_and_scales_are_refused(small, size, options, says):
         tf_multiply_adds(small, size, **options)
 
 
+def test_a_scaled_side_is_rounded_down(small):
+    scaled = tf_multiply_adds(small, 65, scales=(0.275,))  # 18.6 pixels
+    assert scaled.arithmetic == tf_multiply_adds(small, 18).arithmetic != tf_multiply_adds(small, 19).arithmetic
+
+
+def test_inference_mode_changes_no_multiply_add(small):
+    expected = tf_multiply_adds(small, 65)
+    with torch.inference_mode():
+        assert tf_multiply_adds(small, 65) == expected
+
+
 def test_a_flip_is_true_or_false_and_no_word(small):
     with pytest.raises(TypeError, match="flip must be of type bool, got str 'no'"):
         tf_multiply_adds(small, 65, flip="no")

@@ -131,6 +131,12 @@ def test_the_image_is_bilinear_and_labels_are_the_nearest_neighbor_s_corners_on_
     assert not torch.equal(image, F.interpolate(sample.image[None], size=sides, mode="bilinear", align_corners=False)[0])
 
 
+def test_halves_of_the_nearest_are_rounded_up():
+    two = Sample(torch.zeros(3, 2, 2), torch.tensor([[0, 1], [0, 1]]))
+    found = augment(two, 3, torch.Generator(), scales=(1.5, 1.5), flip=False)
+    assert found.labels.tolist() == [[0, 1, 1]] * 3  # the middle lies between both
+
+
 def test_labels_stay_upon_their_pixels_at_every_scale():
     """A ramp says where a pixel came from: its label is at most half a pixel away, at every scale."""
     for scale in (0.5, 0.75, 1.25, 1.5, 1.75, 2.0):

@@ -213,6 +213,13 @@ def test_classes_come_from_a_file_or_from_voc_s_name_or_from_a_number_or_from_al
         SegmentationFolder(voc, "train", num_classes=20)
 
 
+def test_a_folder_is_voc_by_its_own_name_from_wherever_it_is_named(root, monkeypatch):
+    (root / "classes.txt").unlink(missing_ok=True)
+    voc = shutil.copytree(root, root.with_name("VOC2007"))
+    monkeypatch.chdir(voc)
+    assert SegmentationFolder(".", "train").classes == VOC
+
+
 def test_a_photograph_is_turned_upright_as_a_viewer_shows_it(root):
     exif = photo().getexif()
     exif[0x0112] = 6  # the camera was held upright

@@ -154,6 +154,16 @@ def test_the_temporary_file_lies_beside_the_target_and_has_its_suffix_whatever_t
         (tmp_path / name).unlink()
 
 
+def test_the_new_file_is_on_the_disk_before_it_takes_the_old_one_s_place(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *given, name=name, real=real: (done.append(name), real(*given))[1])
+    with replace_whole(old, overwrite=True) as whole:
+        whole.write_text("new")
+    assert done == ["fsync", "replace"]
+
+
 def test_the_permissions_of_the_old_file_are_those_of_the_new_one(old: Path) -> None:
     old.chmod(0o640)
     with replace_whole(old, overwrite=True) as whole:
