@@ -128,8 +128,10 @@ def train(
     if checkpoint and checkpoint.exists() and not resume:
         raise FileExistsError(f"{out} holds a run already: resume it, or name another folder")
     if checkpoint:
-        values = [*net.state_dict().values(), *(value for value in net.parameters() if value.requires_grad)]
-        check_bytes(sum(value.nbytes for value in values), f"a checkpoint of this {type(net).__name__}")
+        still = tuple(f"{name}." for name in frozen)
+        moved = [value for name, value in net.named_parameters() if value.requires_grad and not name.startswith(still)]
+        claimed = sum(value.nbytes for value in [*net.state_dict().values(), *moved])  # weights; momentum of what learns
+        check_bytes(claimed, f"a checkpoint of this {type(net).__name__}")
     device = next(net.parameters()).device
     with frozen_for_now(net), stop_requests() as stop, processes(device) as (rank, ranks):
         if batch % ranks:

@@ -337,10 +337,14 @@ def test_a_run_that_cannot_be_is_refused_before_it_begins(options, message, tmp_
 
 
 def test_a_network_whose_checkpoint_could_not_be_read_is_refused_before_the_work(tmp_path):
-    net = nn.Linear(2**26, 2, device="meta")  # weights and momentum: 1 GiB
-    with pytest.raises(ValueError, match=r"a checkpoint of this Linear claims 1,073,741,840 bytes: no network here needs more"):
+    net = nn.Sequential(nn.Linear(2**26, 2, device="meta"), nn.Linear(2, 2, device="meta"))  # weights and momentum: 1 GiB
+    with pytest.raises(
+        ValueError, match=r"a checkpoint of this Sequential claims 1,073,741,888 bytes: no network here needs more"
+    ):
         train(net, Shapes(9, size=17), **settings(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    with pytest.raises(RuntimeError):  # what is frozen has no momentum: it begins, and cannot go on without numbers
+        train(net, Shapes(9, size=17), **settings(), out=tmp_path / "run", frozen=["0"])
 
 
 class Damaged(Shapes):
