@@ -82,7 +82,8 @@ class Told(Dataset[Any]):
         try:
             return self.batches[step]
         except (ValueError, OSError) as error:
-            if type(error).__module__ != "builtins":  # who knows whether it can be sent to another process
+            texts = all(isinstance(part, str | bytes | int) for part in error.args) and not vars(error)
+            if type(error).__module__ != "builtins" or not texts:  # what could not be sent would be waited for without end
                 raise
             return error
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST_PIXELS, LONGEST_SIDE = 2**26, 12_000  # of a photo: 200 MB of RGB
 MOST_ROWS = 64  # of a legend
-ORIENTATION = 0x0112  # EXIF's tag: 1 is upright
+ORIENTATION = 0x0112  # EXIF's tag: 1 is upright, 2 to 8 are turned or mirrored, others mean nothing
 TRAINED = 513  # pixels a side of the crops on which the authors trained
 
 
@@ -72,7 +72,7 @@ def read_mask(path: str | Path) -> Tensor:
 
 def pixels(photo: "Image", width: int, height: int, resample: str) -> Tensor:
     """(1, 3, height, width) in [-1, 1]. ValueError for what `read_photo` would have scaled, turned or laid on white."""
-    if photo.mode != "RGB" or photo.getexif().get(ORIENTATION, 1) != 1:
+    if photo.mode != "RGB" or photo.getexif().get(ORIENTATION) in range(2, 9):
         what = f"is of mode {photo.mode}" if photo.mode != "RGB" else "is still to be turned, says its EXIF tag"
         raise ValueError(f"the photo {what}: open it with read_photo, which makes upright RGB of it")
     resized = photo.resize((width, height), getattr(pillow("Image").Resampling, resample))

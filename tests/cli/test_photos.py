@@ -128,6 +128,14 @@ def test_what_read_photo_would_have_changed_is_not_looked_at(classifier, deeplab
         assert segment(read_photo(file), deeplab).dim() == 2
 
 
+@pytest.mark.parametrize("number", [0, 1, 9])
+def test_an_exif_tag_that_turns_nothing_is_no_obstacle(number, deeplab, tmp_path):
+    image = photo()
+    image.getexif()[0x0112] = number
+    image.save(tmp_path / "photo.jpg", exif=image.getexif())
+    assert segment(read_photo(tmp_path / "photo.jpg"), deeplab).dim() == 2
+
+
 def test_a_network_of_no_numbers_has_no_answer(classifier, deeplab):
     for ask, net in ((classify, copy.deepcopy(classifier)), (segment, copy.deepcopy(deeplab))):
         with torch.no_grad():

@@ -3,6 +3,7 @@
 import copy
 import os
 import signal
+import threading
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 
 from minideeplab import DeepLabV3Plus, mobilenet_v2, pretrained, weights
 from minideeplab.learn import start as starting
-from minideeplab.learn.batches import Batches, generator, order
+from minideeplab.learn.batches import Batches, Told, generator, order
 from minideeplab.learn.data import VOID, Sample, Shapes
 from minideeplab.learn.evaluate import evaluate
 from minideeplab.learn.start import data_of, load_what_fits, opened, start
@@ -373,6 +374,12 @@ def test_a_file_that_cannot_be_read_is_said_without_the_worker_that_read_it(work
     data.error = Own("5.jpg", "of another library")
     with pytest.raises((ValueError, RuntimeError), match=r"5\.jpg: of another library"):
         train(tiny(), data, **settings(), workers=workers)
+    data.error = ValueError("5.jpg holds a lock")
+    data.error.reader = threading.Lock()  # cannot be pickled
+    with pytest.raises(ValueError, match=r"5\.jpg holds a lock"):
+        train(tiny(), data, **settings(), workers=0)
+    with pytest.raises(ValueError, match=r"5\.jpg holds a lock"):
+        Told(Batches(data, batch=9, size=17, seed=0, scales=(1.0, 1.0)))[0]
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_is_not_kept(tmp_path):
