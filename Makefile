@@ -10,7 +10,7 @@ TORCH     ?=
 NUMPY     ?=
 # On Linux without a GPU: make lab TORCH_INDEX=URL, the index URL that PyTorch's own page gives for pip and CPU, takes the small build
 TORCH_INDEX ?=
-# from there and from nowhere else: a wrong URL is an error, and not 5.5 GB
+# from there, but for what pip's own settings name: a wrong URL is an error, and not 5.5 GB
 small  = $(if $(TORCH_INDEX),$(1)/bin/python -m pip install --disable-pip-version-check --no-deps --index-url "$(TORCH_INDEX)" $(2) &&)
 
 venv   := .venv
@@ -103,7 +103,7 @@ $(venv)/%.stamp: pyproject.toml constraints.txt $(venv)/python.stamp
 	@touch $(venv)/unfinished
 	@{ $(call small,$(venv),-c constraints.txt torch) \
 	$(python) -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]"; } > $(venv)/$*.log 2>&1 || \
-	{ rm -f $(venv)/unfinished; tail -n 20 $(venv)/$*.log; echo "set-up of '$*' failed: is the network there$(if $(TORCH_INDEX), and a torch at $(TORCH_INDEX))? The whole log is $(venv)/$*.log; the same command tries again"; exit 1; }
+	{ rm -f $(venv)/unfinished; tail -n 20 $(venv)/$*.log; echo "set-up of '$*' failed: is the network there$(if $(TORCH_INDEX), and a torch at TORCH_INDEX)? The whole log is $(venv)/$*.log; the same command tries again"; exit 1; }
 	@mkdir -p $(venv)/share/jupyter/lab/settings
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $(venv)/share/jupyter/lab/settings/overrides.json
 	@rm -f $(venv)/unfinished

@@ -13,7 +13,7 @@ from minideeplab.checks import check_maps, require_positive
 def from_pixels(pixels: Tensor) -> Tensor:
     """Pixels 0..255 in the order of image files, (H, W, 3) or (N, H, W, 3) -> (N, 3, H, W) in [-1, 1], float32.
 
-    TypeError for numbers with a point, which often run from 0 to 1; ValueError for others beyond 0..255.
+    TypeError for numbers with a point, which often run from 0 to 1, and for truth values; ValueError beyond 0..255.
 
     >>> [f"{x:.3f}" for x in from_pixels(torch.tensor([[[0, 51, 255]]])).flatten()]
     ['-1.000', '-0.600', '1.000']
@@ -22,10 +22,13 @@ def from_pixels(pixels: Tensor) -> Tensor:
         raise TypeError(f"expected pixels as a tensor (H, W, 3) or (N, H, W, 3), got {type(pixels).__name__}")
     if pixels.dim() not in (3, 4) or pixels.shape[-1] != 3:
         raise ValueError(f"expected RGB pixels (H, W, 3) or (N, H, W, 3), got {tuple(pixels.shape)}")
-    if pixels.is_floating_point():
-        raise TypeError(f"pixels are whole numbers 0 to 255, got {pixels.dtype}: of 0 to 1 make (255 * x).round().int()")
-    if pixels.dtype != torch.uint8 and pixels.numel() and not 0 <= pixels.min() <= pixels.max() <= 255:
-        raise ValueError(f"pixels are 0 to 255, got {pixels.min()} to {pixels.max()}: scale 16 bits down")
+    if pixels.is_floating_point() or pixels.is_complex() or pixels.dtype == torch.bool:
+        way = "x.round().int(), or of 0 to 1 (255 * x).round().int()"
+        raise TypeError(f"pixels are whole numbers 0 to 255, got {pixels.dtype}: make integers of them, {way}")
+    if pixels.dtype != torch.uint8 and not pixels.is_meta and pixels.numel():
+        least, most = pixels.long().aminmax()
+        if least < 0 or most > 255:
+            raise ValueError(f"pixels are 0 to 255, got {least} to {most}: scale them down")
     batch = pixels if pixels.dim() == 4 else pixels[None]
     return batch.permute(0, 3, 1, 2).float() * (2 / 255) - 1
 

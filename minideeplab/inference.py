@@ -2,8 +2,7 @@
 
 A trained network does more than its answer needs. `optimize_for_inference` leaves out what it can, in six steps, each
 explained where it is taken: fold batch norm, rectify inside the convolution, lay channels last, pack the weights, pad
-wide rates by hand, look at a batch in pieces. docs/benchmarks.md has what they bring, and what brought nothing and is not
-here: the shortcut added inside the convolution, 1 x 1 as a matrix product, wide maps in bands of rows.
+wide rates by hand, look at a batch in pieces. docs/benchmarks.md has what they bring, and what brought nothing.
 """
 
 import copy
@@ -29,7 +28,7 @@ PLAIN = {  # torch's layers that are served beside this library's own modules
 }
 RECTIFIERS: dict[Any, Callable[[Tensor], Tensor]] = {nn.ReLU: F.relu, F.relu: F.relu, nn.ReLU6: F.relu6, F.relu6: F.relu6}
 UNPOOLING = {F.max_unpool2d, torch._C._nn.max_unpool2d}
-ALONE = threading.Lock()  # while torch.fx traces, it patches `nn.Module` itself: two at once would leave it patched
+ALONE = threading.Lock()  # torch.fx patches `nn.Module` itself while it traces: two at once would leave it so
 IN_ONEDNN: dict[Any, tuple[str, list[float]]] = {None: ("none", []), F.relu: ("relu", []), F.relu6: ("hardtanh", [0.0, 6.0])}
 
 
@@ -38,7 +37,8 @@ def optimize_for_inference(net: nn.Module, *, dtype: torch.dtype | None = None) 
 
     The same inputs, of any size, the same outputs and the same errors: logits within 1e-4 of their standard deviation in
     float32. `dtype=torch.bfloat16` computes with 8 significant bits inside and answers in the network's own dtype. The
-    result is a snapshot and cannot be trained; its maps lie in memory with the channels last.
+    result is a snapshot and cannot be trained; its maps lie in memory with the channels last. Let no other thread run or
+    trace a network meanwhile; several threads may optimize, one waits for the other.
 
     It serves what it can prove: this library's modules and the plain layers of torch in `PLAIN`, as they were written.
     TypeError for everything else (another class or a subclass, a replaced method, a hook), since a list of operations

@@ -256,7 +256,7 @@ def test_an_index_without_a_torch_is_an_error_and_not_the_large_build(folder):
         command, cwd=folder, capture_output=True, text=True, env={"PATH": os.environ["PATH"], "DIES": "failing"}
     )
     assert done.returncode != 0
-    assert "is the network there and a torch at mistyped?" in done.stdout
+    assert "is the network there and a torch at TORCH_INDEX?" in done.stdout
     assert (folder / "calls").read_text(encoding="utf-8").count(" install ") == 1
 
 

@@ -22,6 +22,12 @@ def test_channels_are_not_mixed_up_with_rows():
     assert from_pixels(pixels)[0, :, 0, 3].tolist() == [1, -1, 1]
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.uint16, torch.int64])
+def test_pixels_of_other_whole_numbers_are_the_same_pixels(dtype):
+    pixels = torch.arange(75, dtype=torch.uint8).view(5, 5, 3)
+    assert torch.equal(from_pixels(pixels.to(dtype)), from_pixels(pixels))
+
+
 @given(st.integers(1, 600), st.sampled_from([4, 8, 16, 32]))
 def test_the_next_size_on_the_grid_is_the_smallest_that_fits(size, step):
     found = on_grid(size, step=step)
@@ -47,7 +53,9 @@ def test_gray_goes_behind_and_nothing_moves():
     [
         (lambda: from_pixels(torch.zeros(3, 5, 5)), r"RGB pixels .*got \(3, 5, 5\)"),
         (lambda: from_pixels([[1]]), "got list"),
-        (lambda: from_pixels(torch.rand(5, 5, 3)), r"whole numbers 0 to 255, got torch.float32: of 0 to 1 make \(255"),
+        (lambda: from_pixels(torch.rand(5, 5, 3)), r"whole numbers 0 to 255, got torch.float32: make .*, or of 0 to 1 \(255"),
+        (lambda: from_pixels(torch.ones(5, 5, 3, dtype=torch.bool)), "whole numbers 0 to 255, got torch.bool"),
+        (lambda: from_pixels(torch.full((5, 5, 3), 40_000, dtype=torch.uint16)), "pixels are 0 to 255, got 40000 to 40000"),
         (lambda: from_pixels(torch.full((5, 5, 3), 40_000)), "pixels are 0 to 255, got 40000 to 40000: scale"),
         (lambda: from_pixels(torch.full((5, 5, 3), -1)), "pixels are 0 to 255, got -1 to -1"),
         (lambda: to_pixels(torch.zeros(1, 1, 5, 5)), r"\(N, 3, H, W\), got \(1, 1, 5, 5\)"),

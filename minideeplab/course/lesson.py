@@ -67,7 +67,10 @@ def check(function: Callable[..., Any], cases: Mapping[tuple[Any, ...], Any]) ->
 
 def _same(got: Any, want: Any) -> bool:
     if isinstance(got, ndarray | generic):  # numpy's, as good as torch's or Python's
-        got = as_tensor(got) if isinstance(want, Tensor) else got.tolist()
+        if isinstance(want, Tensor):
+            got = as_tensor(got.copy()) if got.dtype.kind in "biuf" else None
+        else:
+            got = got.item() if got.size == 1 else got.tolist()
     if isinstance(got, Tensor) and isinstance(want, Tensor):
         return got.shape == want.shape and equal(got.double(), want.double())
     return not isinstance(want, Tensor) and (not isinstance(got, Tensor) or got.numel() == 1) and bool(got == want)

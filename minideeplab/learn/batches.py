@@ -1,8 +1,9 @@
 """Which images a step of a training sees, and how they are cut: a pure function of the seed and the step."""
 
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -69,6 +70,13 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         return augment(sample, self.size, generator(self.seed, 1, number), scales=self.scales)
 
 
+class Failed(NamedTuple):
+    """What a batch could not be made for, and where that was, as Python prints it."""
+
+    error: Exception
+    place: str
+
+
 class Told(Dataset[Any]):
     """`Batches` for a DataLoader: what is wrong with a file comes back as it was raised.
 
@@ -78,19 +86,19 @@ class Told(Dataset[Any]):
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor] | Exception:
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor] | Failed:
         try:
             return self.batches[step]
         except (ValueError, OSError) as error:
             texts = all(isinstance(part, str | bytes | int) for part in error.args) and not vars(error)
             if type(error).__module__ != "builtins" or not texts:  # what could not be sent would be waited for without end
                 raise
-            return error
+            return Failed(error, traceback.format_exc())
 
 
 def heard(batches: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of `Told`; ValueError or OSError for the first that could not be made."""
+    """The batches of `Told`; ValueError or OSError for the first that could not be made, caused by where it was raised."""
     for batch in batches:
-        if isinstance(batch, Exception):
-            raise batch
+        if isinstance(batch, Failed):
+            raise batch.error from RuntimeError(batch.place)
         yield batch

@@ -90,10 +90,18 @@ def read(file: Path) -> list[dict[str, str]]:
     if not file.exists():
         return []
     with file.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines, strict=True))
-    if wrong := next((number for number, row in enumerate(rows, 2) if set(row) != set(COLUMNS) or None in row.values()), None):
-        raise ValueError(f"{file}, line {wrong}: a result has the columns {', '.join(COLUMNS)}; name another folder")
-    return rows
+        table, rows = csv.DictReader(lines, strict=True), list[dict[str, str]]()
+        try:
+            for row in table:
+                if set(row) != set(COLUMNS) or None in row.values():
+                    break
+                rows.append(row)
+            else:
+                if set(table.fieldnames or COLUMNS) == set(COLUMNS):
+                    return rows
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{file}, line {table.line_num}, is no table: {error}; name another folder") from error
+    raise ValueError(f"{file}, line {table.line_num}: a result has the columns {', '.join(COLUMNS)}; name another folder")
 
 
 def write(file: Path, rows: Sequence[Mapping[str, str]]) -> None:

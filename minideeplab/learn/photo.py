@@ -72,8 +72,10 @@ def read_mask(path: str | Path) -> Tensor:
 
 def pixels(photo: "Image", width: int, height: int, resample: str) -> Tensor:
     """(1, 3, height, width) in [-1, 1]. ValueError for what `read_photo` would have scaled, turned or laid on white."""
-    if photo.mode != "RGB" or photo.getexif().get(ORIENTATION) in range(2, 9):
-        what = f"is of mode {photo.mode}" if photo.mode != "RGB" else "is still to be turned, says its EXIF tag"
+    hidden, turned = photo.has_transparency_data, photo.getexif().get(ORIENTATION) in range(2, 9)
+    if photo.mode != "RGB" or hidden or turned:
+        what = f"is of mode {photo.mode}{' with transparency' * hidden}"
+        what += ", and still to be turned, says its EXIF tag" * turned
         raise ValueError(f"the photo {what}: open it with read_photo, which makes upright RGB of it")
     resized = photo.resize((width, height), getattr(pillow("Image").Resampling, resample))
     return from_pixels(torch.from_numpy(np.array(resized)))

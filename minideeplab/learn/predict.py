@@ -46,8 +46,11 @@ def predict(
 
 
 def numbers(answer: Tensor) -> Tensor:
-    """The answer of a network. ValueError for NaN and infinity in it, which `argmax` would call a class."""
-    if wrong := int(answer.isfinite().logical_not().sum()):
+    """The answer of a network. ValueError for NaN and infinity in it, which `argmax` would call a class.
+
+    Minus infinity is in order: so a network may rule a class out.
+    """
+    if wrong := int((answer.isnan() | answer.isposinf()).sum()):
         raise ValueError(f"{wrong:,} of the network's {answer.numel():,} numbers are NaN or infinite: look at its weights")
     return answer
 

@@ -30,7 +30,7 @@ def run(
     nothing was loaded.
     """
     if freeze_norm and not begin.source:
-        raise ValueError("to freeze batch norm keeps what was measured before: load weights to keep it of")
+        raise ValueError("frozen norms are those of loaded weights, and none were loaded: name some (--weights)")
     clock, data, held_out = monotonic(), data_of(root, "train", seed=seed), data_of(root, "val")
     params = sum(value.numel() for value in begin.net.parameters())
     description = f"{type(begin.net).__name__}, {len(data.classes)} classes, {params:,} parameters"

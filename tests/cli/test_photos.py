@@ -120,7 +120,10 @@ def test_what_read_photo_would_have_changed_is_not_looked_at(classifier, deeplab
     turned = photo()
     turned.getexif()[0x0112] = 6
     hidden = photo().convert("RGBA")
-    for image, why in ((deep, "is of mode I;16"), (hidden, "is of mode RGBA"), (turned, "is still to be turned")):
+    keyed = photo()
+    keyed.info["transparency"] = (0, 0, 0)
+    cases = ((deep, "is of mode I;16"), (hidden, "is of mode RGBA"), (turned, "is of mode RGB, and still to be turned"))
+    for image, why in (*cases, (keyed, "is of mode RGB with transparency")):
         for ask, net in ((classify, classifier), (segment, deeplab)):
             with pytest.raises(ValueError, match=f"the photo {why}.*: open it with read_photo"):
                 ask(image, net)

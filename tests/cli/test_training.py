@@ -238,7 +238,10 @@ def test_two_processes_print_and_write_once(tmp_path):
         ("train --model deeplabv3-none -o {}/run", "deeplabv3-none does not answer for every pixel"),
         ("train --batch 1 -o {}/run", "needs a batch of at least 2 in training, got 1"),
         ("train --freeze classify", "invalid choice"),
-        ("train --frozen-norm -o {}/run", "keeps what was measured before: load weights to keep it of"),
+        (
+            "train --frozen-norm -o {}/run",
+            "those of loaded weights, and none were loaded: name some (--weights)",
+        ),
         ("evaluate", "the following arguments are required: --weights"),
         ("evaluate --weights shipped", "the network tells 21 classes apart, the data have 4"),
         ("evaluate --weights {}/missing", "missing"),

@@ -121,6 +121,9 @@ def test_an_exercise_says_which_cases_come_out(function, cases, says, capsys):
         (np.float64(3.5), 3, False),
         (np.array([3, 4]), [3, 4], True),
         (np.array([3, 4]), 3, False),
+        (np.array([3]), 3, True),
+        (np.array([2, 1])[::-1], torch.tensor([1, 2]), True),
+        (np.array(["a"]), torch.tensor([1, 2]), False),
     ],
 )
 def test_tensors_are_compared_by_shape_and_value(got, want, right, capsys):

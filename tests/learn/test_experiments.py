@@ -238,11 +238,22 @@ def test_what_cannot_be_run_is_refused(asked, tmp_path):
         run("decoder", folder=tmp_path, **asked)
 
 
-@pytest.mark.parametrize("text", ["a,b\n1,2\n", "{columns}\nonly,two\n", "{columns}\n{columns},more\n"])
-def test_a_file_of_other_columns_is_no_result(text, tmp_path):
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a,b\n", 1), ("a,b\n1,2\n", 2), ("{columns}\n\nonly,two\n", 3), ("{columns}\n{columns},more\n", 2)],
+)
+def test_a_file_of_other_columns_is_no_result(text, line, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "train", None)  # it would not be reached
     (tmp_path / "decoder.csv").write_text(text.format(columns=",".join(experiments.COLUMNS)))
-    with pytest.raises(ValueError, match=r"decoder\.csv, line 2: a result has the columns arm, seed, .*; name another folder"):
+    with pytest.raises(ValueError, match=rf"decoder\.csv, line {line}: a result has the columns arm, seed, .*; name another"):
         run("decoder", seeds=2, folder=tmp_path)
+
+
+@pytest.mark.parametrize("rest", [b'"de"x,1\n', b"\xff\n"])
+def test_a_file_that_is_no_table_is_named(rest, tmp_path):
+    (tmp_path / "decoder.csv").write_bytes(",".join(experiments.COLUMNS).encode() + b"\n" + rest)
+    with pytest.raises(ValueError, match=r"decoder\.csv, line \d, is no table"):
+        read(tmp_path / "decoder.csv")
 
 
 def test_a_folder_that_cannot_be_is_refused_before_the_work(tiny, tmp_path, monkeypatch):

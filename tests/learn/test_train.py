@@ -371,6 +371,7 @@ def test_a_file_that_cannot_be_read_is_said_without_the_worker_that_read_it(work
         with pytest.raises(type(data.error)) as caught:
             train(tiny(), data, **settings(), workers=workers)
         assert str(caught.value) == str(data.error)
+        assert "raise self.error" in str(caught.value.__cause__)  # the line of one's own is not lost
     data.error = Own("5.jpg", "of another library")
     with pytest.raises((ValueError, RuntimeError), match=r"5\.jpg: of another library"):
         train(tiny(), data, **settings(), workers=workers)
