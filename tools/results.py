@@ -24,8 +24,8 @@ not tried. "shortcuts" at 0.05 and 0.2 are shown, and stand in no claim.""",
 squared weight of the dense one. Trained kernels are nearer to such a kernel than random ones are, and most of a
 trained kernel it does not carry.""",
     "decoder": """"bilinear" has no decoder. In mIoU the gain is as large within a pixel of a boundary as over all, not
-larger. Where the pixels lie that it wins is another question: within 4 of a boundary, 2.6 of all
-hundred; farther off at most 0.2, and whether any is undecided. Of what is wrong without a decoder 92 to 94 percent lie
+larger. Where the pixels lie that it wins is another question: of a hundred pixels it wins 2.6 within
+4 of a boundary; farther off at most 0.2, and whether any is undecided. Of what is wrong without a decoder 92 to 94 percent lie
 within 4, too. These two claims were written before they were counted, and after one run in notebook 12 had suggested them.""",
     "channels": """The map has 24 channels, which "24" mixes and "no reduction" hands on as they are. That 8 are better
 than 24 was the claim; that 24 are better than all others was not asked beforehand.""",
@@ -61,7 +61,7 @@ experiments. The networks and their rate were chosen in trials on these {held} p
 Words: an *arm* is one of the networks compared; a *seed* decides its first weights and what it sees, and arms are
 compared seed by seed (*paired*). *mIoU within 1 pixel* counts only pixels whose neighbor has another class. *Mean
 training loss* is that of all steps, *pixels wrong* is a share of all pixels; of both less is better, and their differences are
-turned round, so that above zero is always what was claimed.
+turned round, so that above zero always speaks for the arm that is named first.
 
 {left}`python -m minideeplab experiment NAME -o docs/results` runs what that folder lacks, `python tools/results.py`
 writes this page.
